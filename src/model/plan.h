@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A launch plan: what a driver worked out and the launcher carries out. Names no host path: layers are digests, links
+ * are names, so that a plan from a compromised daemon can reach nothing but the image store and the fabric.
+ *
+ * Made by driver.plan (pure), carried by src/proto, checked again by the launcher (plan_validate, same bounds).
+ */
+#ifndef CORACLE_MODEL_PLAN_H
+#define CORACLE_MODEL_PLAN_H
+
+#include "model/spec.h"
+
+enum {
+    LAYER_MAX = 64,            /* image layers of one root; the kernel's own overlay bound is 500 */
+    DIGEST_HEX_SIZE = 65,      /* SHA-256 (FIPS 180-4) in lower-case hex and its terminator */
+    LINK_NAME_SIZE = NAME_SIZE,
+    SUPPLEMENTARY_GID_MAX = 32,
+};
+
+enum plan_kind { PLAN_CONTAINER = 1, PLAN_FAKE = 2 };
+
+struct plan_process {
+    char **argv;               /* NULL-terminated, argv[0] absolute or looked up in env's PATH inside the root */
+    char **env;                /* NULL-terminated "KEY=value" */
+    char *cwd;                 /* absolute, inside the root */
+    char *user;                /* "uid[:gid]" or "name[:group]", resolved inside the root by the instance's own init */
+    bool tty;
+    bool open_stdin;
+};
+
+struct plan_root {
+    char layers[LAYER_MAX][DIGEST_HEX_SIZE]; /* directories of the image store, uppermost first */
+    size_t layer_count;
+    bool read_only;
+    uint64_t writable_bytes;   /* size of the in-memory writable layer; 0 when read_only */
+};
+
+struct plan_nic {
+    char link[LINK_NAME_SIZE]; /* virtual link (network) to join */
+    uint8_t mac[6];
+    struct in_addr ipv4, gateway4;
+    uint8_t prefix4;           /* 0: no IPv4 */
+    struct in6_addr ipv6, gateway6;
+    uint8_t prefix6;           /* 0: no IPv6 */
+};
+
+struct launch_plan {
+    char id[INSTANCE_ID_SIZE];
+    char name[NAME_SIZE];
+    char hostname[NAME_SIZE];
+    enum plan_kind kind;
+    enum start_mode start_mode;
+    struct plan_process process;
+    struct plan_root root;
+    struct limits limits;
+    uint32_t capabilities;     /* bits of CAP_x kept in the bounding set for the instance's processes */
+    struct plan_nic nics[NETWORK_PER_INSTANCE_MAX]; /* nics[i] is eth<i> */
+    size_t nic_count;
+    struct spec_port ports[PORT_PER_INSTANCE_MAX];
+    size_t port_count;
+    uint64_t log_bytes_max;    /* both log files together */
+    struct spec_fault fault;   /* kind PLAN_FAKE only */
+};
+
+/* Frees what a plan owns; accepts a zeroed one. */
+void plan_clear(struct launch_plan *plan);
+
+/* Checks every bound stated above and in spec.h. The launcher calls it on what it received. 0 or -EINVAL with *err. */
+int plan_validate(const struct launch_plan *plan, struct error **err);
+
+#endif
