@@ -74,7 +74,7 @@ static void put_no_auto_address(struct nlmsghdr *h)
 
 void netlink_bridge(struct netlink_batch *batch, const char *name, uint32_t index, const uint8_t mac[6], uint16_t mtu)
 {
-    struct nlmsghdr *h = add(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(*i));
+    struct nlmsghdr *h = add(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
     struct ifinfomsg *i;
 
     if (!h)
@@ -98,7 +98,7 @@ void netlink_bridge(struct netlink_batch *batch, const char *name, uint32_t inde
 
 void netlink_veth(struct netlink_batch *batch, const struct netlink_veth *v)
 {
-    struct nlmsghdr *h = add(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(*i));
+    struct nlmsghdr *h = add(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
     struct ifinfomsg *i;
 
     if (!h)
@@ -132,7 +132,7 @@ void netlink_veth(struct netlink_batch *batch, const struct netlink_veth *v)
 
 void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac)
 {
-    struct nlmsghdr *h = add(batch, RTM_NEWLINK, 0, sizeof(*i));
+    struct nlmsghdr *h = add(batch, RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
     struct ifinfomsg *i;
 
     if (!h)
@@ -150,7 +150,7 @@ void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac)
 
 void netlink_port_static(struct netlink_batch *batch, uint32_t index)
 {
-    struct nlmsghdr *h = add(batch, RTM_SETLINK, 0, sizeof(*i));
+    struct nlmsghdr *h = add(batch, RTM_SETLINK, 0, sizeof(struct ifinfomsg));
     struct ifinfomsg *i;
 
     if (!h)
@@ -171,7 +171,7 @@ static size_t address_size(const struct netlink_address *a)
 
 void netlink_address(struct netlink_batch *batch, uint32_t index, const struct netlink_address *a, uint8_t prefix)
 {
-    struct nlmsghdr *h = add(batch, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*i));
+    struct nlmsghdr *h = add(batch, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof(struct ifaddrmsg));
     struct ifaddrmsg *i;
 
     if (!h)
@@ -188,7 +188,7 @@ void netlink_address(struct netlink_batch *batch, uint32_t index, const struct n
 
 void netlink_default_route(struct netlink_batch *batch, uint32_t index, const struct netlink_address *gateway)
 {
-    struct nlmsghdr *h = add(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*r));
+    struct nlmsghdr *h = add(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(struct rtmsg));
     struct rtmsg *r;
 
     if (!h)
@@ -208,7 +208,7 @@ void netlink_default_route(struct netlink_batch *batch, uint32_t index, const st
 static void neighbour(struct netlink_batch *batch, uint16_t type, uint16_t flags, const struct ndmsg *from,
                       const struct netlink_address *address, const uint8_t *mac)
 {
-    struct nlmsghdr *h = add(batch, type, flags, sizeof(*n));
+    struct nlmsghdr *h = add(batch, type, flags, sizeof(struct ndmsg));
     struct ndmsg *n;
 
     if (!h)
@@ -247,7 +247,7 @@ void netlink_fdb(struct netlink_batch *batch, uint32_t index, const uint8_t mac[
 
 void netlink_delete(struct netlink_batch *batch, uint32_t index)
 {
-    struct nlmsghdr *h = add(batch, RTM_DELLINK, 0, sizeof(*i));
+    struct nlmsghdr *h = add(batch, RTM_DELLINK, 0, sizeof(struct ifinfomsg));
     struct ifinfomsg *i;
 
     if (!h)
