@@ -51,6 +51,7 @@
     X(STORE_FAILED, 500, 1)                                                                                            \
     X(TOO_MANY_REQUESTS, 429, 1)                                                                                       \
     X(LAUNCHER_UNAVAILABLE, 503, 1)                                                                                    \
+    X(DAEMON_UNAVAILABLE, 503, 1)                                                                                      \
     X(LAUNCHER_REFUSED, 500, 1)                                                                                        \
     X(START_FAILED, 500, 1)                                                                                            \
     X(EXEC_FAILED, 422, 1)                                                                                             \

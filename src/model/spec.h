@@ -84,7 +84,7 @@ struct vnf_spec {
     uint32_t restart_max;            /* 0: without bound */
     uint32_t restart_backoff_ms;     /* first delay; doubles up to restart_backoff_max_ms */
     uint32_t restart_backoff_max_ms;
-    int stop_signal;                 /* default SIGTERM */
+    int stop_signal;                 /* 0: the image's, else SIGTERM */
     uint32_t stop_grace_ms;          /* default 10,000 */
     enum start_mode start_mode;
     struct spec_fault fault;
