@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 struct buffer {
-    char *data;      /* owned; data[length] is 0 as soon as anything was added */
+    char *data; /* owned; data[length] is 0 as soon as anything was added */
     size_t length;
     size_t capacity;
-    bool failed;     /* out of memory once: contents are incomplete */
+    bool failed; /* out of memory once: contents are incomplete */
 };
 
 /* Frees the contents and leaves an empty buffer. */

@@ -15,17 +15,17 @@ static const struct {
     unsigned number;
     bool by_default;
 } rows[] = {
-    {"CHOWN", CAP_CHOWN, true},             /* servers hand their files to the account they drop to */
+    {"CHOWN", CAP_CHOWN, true}, /* servers hand their files to the account they drop to */
     {"DAC_OVERRIDE", CAP_DAC_OVERRIDE, true},
     {"FOWNER", CAP_FOWNER, true},
     {"FSETID", CAP_FSETID, true},
     {"KILL", CAP_KILL, true},
-    {"SETGID", CAP_SETGID, true},           /* dropping root itself */
+    {"SETGID", CAP_SETGID, true}, /* dropping root itself */
     {"SETUID", CAP_SETUID, true},
     {"NET_BIND_SERVICE", CAP_NET_BIND_SERVICE, true}, /* ports below 1024 of its own namespace */
     {"SETPCAP", CAP_SETPCAP, false},
-    {"NET_ADMIN", CAP_NET_ADMIN, false},    /* routers and firewalls, on their own interfaces */
-    {"NET_RAW", CAP_NET_RAW, false},        /* ping, probes */
+    {"NET_ADMIN", CAP_NET_ADMIN, false}, /* routers and firewalls, on their own interfaces */
+    {"NET_RAW", CAP_NET_RAW, false},     /* ping, probes */
     {"IPC_LOCK", CAP_IPC_LOCK, false},
     {"SYS_CHROOT", CAP_SYS_CHROOT, false},
     {"SETFCAP", CAP_SETFCAP, false},

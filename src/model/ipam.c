@@ -21,8 +21,8 @@ enum { POOL_MAX = 1 << 24, WORD_BITS = 64 };
 struct bitmap {
     uint64_t *words;
     size_t word_count;
-    size_t full;      /* all words before it are full */
-    uint32_t limit;   /* numbers from 0 to limit - 1 */
+    size_t full;    /* all words before it are full */
+    uint32_t limit; /* numbers from 0 to limit - 1 */
 };
 
 struct ipam {

@@ -11,8 +11,8 @@
 const char *json_type_words(const json_t *value)
 {
     static const char *const words[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list",     [JSON_STRING] = "a string", [JSON_INTEGER] = "a number",
-        [JSON_REAL] = "a number",    [JSON_TRUE] = "true",        [JSON_FALSE] = "false",     [JSON_NULL] = "null",
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list", [JSON_STRING] = "a string", [JSON_INTEGER] = "a number",
+        [JSON_REAL] = "a number",    [JSON_TRUE] = "true",    [JSON_FALSE] = "false",     [JSON_NULL] = "null",
     };
     return value ? words[json_typeof(value)] : "nothing";
 }
@@ -56,8 +56,8 @@ static int unknown_field(const char *where, const char *name, const struct json_
     return -EINVAL;
 }
 
-int json_read_object(const json_t *object, const char *path, const struct json_field *fields, size_t count, void *target,
-                     struct error **err)
+int json_read_object(const json_t *object, const char *path, const struct json_field *fields, size_t count,
+                     void *target, struct error **err)
 {
     const char *name;
     json_t *value;

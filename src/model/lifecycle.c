@@ -11,20 +11,40 @@
 
 static const signed char table[STATE_COUNT][EVENT_COUNT] = {
     [STATE_NOT_INSTANTIATED] = {[EVENT_START] = TO(STARTING), [EVENT_RUNS] = TO(STARTED)},
-    [STATE_STARTING] = {[EVENT_START] = TO(STARTING), [EVENT_START_DONE] = TO(STARTED),
-                        [EVENT_START_FAILED] = TO(FAILED), [EVENT_START_UNDONE] = TO(NOT_INSTANTIATED),
-                        [EVENT_LOST] = TO(FAILED), [EVENT_RUNS] = TO(STARTED), [EVENT_EXIT] = TO(STOPPED),
+    [STATE_STARTING] = {[EVENT_START] = TO(STARTING),
+                        [EVENT_START_DONE] = TO(STARTED),
+                        [EVENT_START_FAILED] = TO(FAILED),
+                        [EVENT_START_UNDONE] = TO(NOT_INSTANTIATED),
+                        [EVENT_LOST] = TO(FAILED),
+                        [EVENT_RUNS] = TO(STARTED),
+                        [EVENT_EXIT] = TO(STOPPED),
                         [EVENT_STOP] = TO(STOPPING)},
-    [STATE_STARTED] = {[EVENT_STOP] = TO(STOPPING), [EVENT_PAUSE] = TO(PAUSED), [EVENT_EXIT] = TO(STOPPED),
-                       [EVENT_LOST] = TO(FAILED), [EVENT_RUNS] = TO(STARTED),
+    [STATE_STARTED] = {[EVENT_STOP] = TO(STOPPING),
+                       [EVENT_PAUSE] = TO(PAUSED),
+                       [EVENT_EXIT] = TO(STOPPED),
+                       [EVENT_LOST] = TO(FAILED),
+                       [EVENT_RUNS] = TO(STARTED),
                        [EVENT_START_UNDONE] = TO(NOT_INSTANTIATED)},
-    [STATE_PAUSED] = {[EVENT_RESUME] = TO(STARTED), [EVENT_STOP] = TO(STOPPING), [EVENT_EXIT] = TO(STOPPED),
-                      [EVENT_LOST] = TO(FAILED), [EVENT_RUNS] = TO(STARTED), [EVENT_PAUSE] = TO(PAUSED)},
-    [STATE_STOPPING] = {[EVENT_EXIT] = TO(STOPPED), [EVENT_LOST] = TO(STOPPED), [EVENT_STOP_UNDONE] = TO(STARTED),
-                        [EVENT_STOP] = TO(STOPPING), [EVENT_RUNS] = TO(STOPPING), [EVENT_RESUME] = TO(STOPPING)},
-    [STATE_STOPPED] = {[EVENT_START] = TO(STARTING), [EVENT_RUNS] = TO(STARTED), [EVENT_EXIT] = TO(STOPPED),
-                       [EVENT_LOST] = TO(STOPPED), [EVENT_START_UNDONE] = TO(NOT_INSTANTIATED)},
-    [STATE_FAILED] = {[EVENT_START] = TO(STARTING), [EVENT_RUNS] = TO(STARTED), [EVENT_EXIT] = TO(FAILED),
+    [STATE_PAUSED] = {[EVENT_RESUME] = TO(STARTED),
+                      [EVENT_STOP] = TO(STOPPING),
+                      [EVENT_EXIT] = TO(STOPPED),
+                      [EVENT_LOST] = TO(FAILED),
+                      [EVENT_RUNS] = TO(STARTED),
+                      [EVENT_PAUSE] = TO(PAUSED)},
+    [STATE_STOPPING] = {[EVENT_EXIT] = TO(STOPPED),
+                        [EVENT_LOST] = TO(STOPPED),
+                        [EVENT_STOP_UNDONE] = TO(STARTED),
+                        [EVENT_STOP] = TO(STOPPING),
+                        [EVENT_RUNS] = TO(STOPPING),
+                        [EVENT_RESUME] = TO(STOPPING)},
+    [STATE_STOPPED] = {[EVENT_START] = TO(STARTING),
+                       [EVENT_RUNS] = TO(STARTED),
+                       [EVENT_EXIT] = TO(STOPPED),
+                       [EVENT_LOST] = TO(STOPPED),
+                       [EVENT_START_UNDONE] = TO(NOT_INSTANTIATED)},
+    [STATE_FAILED] = {[EVENT_START] = TO(STARTING),
+                      [EVENT_RUNS] = TO(STARTED),
+                      [EVENT_EXIT] = TO(FAILED),
                       [EVENT_LOST] = TO(FAILED)},
 };
 
@@ -52,9 +72,9 @@ static const char *const kind_names[] = {
 static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == OPERATION_KIND_COUNT, "a name for every operation");
 
 static const char *const operation_names[] = {
-    [OPERATION_STARTING] = "STARTING",         [OPERATION_PROCESSING] = "PROCESSING",
-    [OPERATION_COMPLETED] = "COMPLETED",       [OPERATION_FAILED_TEMP] = "FAILED_TEMP",
-    [OPERATION_FAILED] = "FAILED",             [OPERATION_ROLLING_BACK] = "ROLLING_BACK",
+    [OPERATION_STARTING] = "STARTING",       [OPERATION_PROCESSING] = "PROCESSING",
+    [OPERATION_COMPLETED] = "COMPLETED",     [OPERATION_FAILED_TEMP] = "FAILED_TEMP",
+    [OPERATION_FAILED] = "FAILED",           [OPERATION_ROLLING_BACK] = "ROLLING_BACK",
     [OPERATION_ROLLED_BACK] = "ROLLED_BACK",
 };
 static_assert(sizeof(operation_names) / sizeof(operation_names[0]) == OPERATION_STATE_COUNT,
@@ -118,8 +138,8 @@ bool operation_state_may_follow(enum operation_state from, enum operation_state 
     static const uint8_t allowed[OPERATION_STATE_COUNT] = {
         [OPERATION_STARTING] = 1 << OPERATION_PROCESSING | 1 << OPERATION_COMPLETED | 1 << OPERATION_FAILED |
                                1 << OPERATION_FAILED_TEMP | 1 << OPERATION_ROLLED_BACK | 1 << OPERATION_ROLLING_BACK,
-        [OPERATION_PROCESSING] = 1 << OPERATION_COMPLETED | 1 << OPERATION_FAILED_TEMP | 1 << OPERATION_FAILED |
-                                 1 << OPERATION_ROLLING_BACK,
+        [OPERATION_PROCESSING] =
+            1 << OPERATION_COMPLETED | 1 << OPERATION_FAILED_TEMP | 1 << OPERATION_FAILED | 1 << OPERATION_ROLLING_BACK,
         [OPERATION_ROLLING_BACK] = 1 << OPERATION_ROLLED_BACK | 1 << OPERATION_FAILED_TEMP | 1 << OPERATION_FAILED,
     };
     return allowed[from] >> to & 1;

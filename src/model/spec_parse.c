@@ -20,9 +20,8 @@
 
 enum { USER_TEXT_MAX = 255, PATH_TEXT_MAX = 4095, LABEL_KEY_MAX = 63, LABEL_VALUE_MAX = 255 };
 
-static const char *const restart_words[] = {[RESTART_NO] = "no",
-                                            [RESTART_ON_FAILURE] = "on-failure",
-                                            [RESTART_ALWAYS] = "always"};
+static const char *const restart_words[] = {
+    [RESTART_NO] = "no", [RESTART_ON_FAILURE] = "on-failure", [RESTART_ALWAYS] = "always"};
 static const char *const start_mode_words[] = {[START_AUTO] = "auto", [START_COLD] = "cold", [START_POOL] = "pool"};
 static const char *const fault_words[] = {"plan", "start", "stop", "run", "hang-start", "hang-stop"};
 
@@ -190,8 +189,8 @@ static int limit_io(void *limits, const json_t *v, const char *path, struct erro
     return json_read_object(v, path, io_fields, COUNT(io_fields), limits, err);
 }
 
-static const struct json_field resource_fields[] = {{"cpus", limit_cpus},     {"cpuset", limit_cpuset},
-                                                    {"memory", limit_memory}, {"pids", limit_pids},
+static const struct json_field resource_fields[] = {{"cpus", limit_cpus},       {"cpuset", limit_cpuset},
+                                                    {"memory", limit_memory},   {"pids", limit_pids},
                                                     {"storage", limit_storage}, {"io", limit_io}};
 
 static bool is_null(const json_t *object, const char *name)

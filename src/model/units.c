@@ -16,12 +16,13 @@ struct unit {
 };
 
 static const struct unit sizes[] = {
-    {"", 1},           {"B", 1},           {"kB", 1000},      {"MB", 1000000},
-    {"GB", 1000000000}, {"KiB", 1u << 10}, {"MiB", 1u << 20}, {"GiB", 1u << 30},
+    {"", 1},           {"B", 1},          {"kB", 1000},      {"MB", 1000000}, {"GB", 1000000000},
+    {"KiB", 1u << 10}, {"MiB", 1u << 20}, {"GiB", 1u << 30},
 };
 static const struct unit durations[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}};
 
-/* Digits with at most one point, in thousandths, so that 1.5GiB is exact. Returns the end, NULL when it is no number. */
+/* Digits with at most one point, in thousandths, so that 1.5GiB is exact. Returns the end, NULL when it is no number.
+ */
 static const char *parse_number(const char *text, uint64_t *ret_thousandths)
 {
     uint64_t value = 0;
@@ -79,8 +80,8 @@ static int parse_with_unit(const char *text, const char *path, const struct unit
         *ret = (uint64_t)product;
         return 0;
     }
-    error_set(err, EINVAL, "INVALID_UNIT", "%s: \"%.64s\" has %s%.16s%s", path, text, *rest ? "the unknown unit \"" : "no",
-              *rest ? rest : " unit", *rest ? "\"" : "");
+    error_set(err, EINVAL, "INVALID_UNIT", "%s: \"%.64s\" has %s%.16s%s", path, text,
+              *rest ? "the unknown unit \"" : "no", *rest ? rest : " unit", *rest ? "\"" : "");
     if (nearest)
         error_hint(err, "did you mean \"%s\"? units: %s", nearest, unit_list);
     error_hint(err, "units: %s", unit_list);

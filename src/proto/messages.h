@@ -96,12 +96,12 @@ struct message_update {
 };
 
 struct instance_stats {            /* STATS_REPLY; 0 in known: the host cannot tell */
-    uint32_t known;                /* bit set of enum stat */
+    uint32_t known;                /* bit set of enum stat_bit */
     uint64_t cpu_ns, memory_bytes, memory_peak_bytes, pids, oom_kills, throttled_ns;
     uint64_t io_read_bytes, io_write_bytes;
     uint64_t rx_packets, rx_bytes, rx_dropped, tx_packets, tx_bytes, tx_dropped; /* as seen from the instance */
 };
-enum stat { STAT_CPU, STAT_MEMORY, STAT_MEMORY_PEAK, STAT_PIDS, STAT_OOM, STAT_THROTTLED, STAT_IO, STAT_NET };
+enum stat_bit { STAT_CPU, STAT_MEMORY, STAT_MEMORY_PEAK, STAT_PIDS, STAT_OOM, STAT_THROTTLED, STAT_IO, STAT_NET };
 
 /* What the launcher knows of one instance: for re-adoption after either side was killed. */
 struct message_instance {

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plans a container: what the image brings and what the user says become one process, one root, one set of bounds.
+ *
+ * Pure: no privilege, no I/O; the launcher carries the plan out. Command and environment combine as docker's do, so
+ * that images behave as their authors saw them. Called by the reconciler on the daemon's thread.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/strv.h"
+#include "drivers/container/container.h"
+#include "model/capability.h"
+
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+enum { DEFAULT_STORAGE = 64 << 20 };
+
+static void container_probe(const struct host_facts *facts, struct technology_state *ret)
+{
+    *ret = (struct technology_state){.accelerator = "none"};
+    if (!facts->user_namespaces) {
+        ret->why_not = "user namespaces are switched off on this host";
+        ret->what_would_help =
+            "sysctl user.max_user_namespaces=32768 (and kernel.unprivileged_userns_clone is not needed)";
+    } else if (!facts->idmapped_mounts) {
+        ret->why_not = "the kernel or the file system of the image store has no idmapped mounts";
+        ret->what_would_help =
+            "Linux 5.12 or newer (5.19 for overlay) with the state directory on ext4, xfs, btrfs or tmpfs";
+    } else if (!facts->overlay) {
+        ret->why_not = "the kernel has no overlay file system";
+        ret->what_would_help = "modprobe overlay, or a kernel with CONFIG_OVERLAY_FS";
+    } else if (!facts->seccomp) {
+        ret->why_not = "the kernel has no seccomp filters";
+        ret->what_would_help = "a kernel with CONFIG_SECCOMP_FILTER";
+    } else {
+        ret->available = true;
+    }
+}
+
+static int no_memory(struct error **err)
+{
+    return error_set(err, ENOMEM, "NO_MEMORY", "container plan: out of memory");
+}
+
+/* ---- the process */
+
+static int append(char **list, size_t *n, char *const *more)
+{
+    for (; more && *more; more++)
+        if (!(list[(*n)++] = strdup(*more)))
+            return -ENOMEM;
+    return 0;
+}
+
+/* command replaces entry point and command; args replace the image's command only. */
+static int plan_argv(const struct vnf_spec *spec, const struct image_config *image, char ***ret, struct error **err)
+{
+    char *const *first = spec->command ? spec->command : image->entrypoint;
+    char *const *rest = spec->args ? spec->args : spec->command ? NULL : image->command;
+    size_t n = 0;
+    auto_strv char **argv = calloc(strv_count(first) + strv_count(rest) + 1, sizeof(*argv));
+
+    if (!argv || append(argv, &n, first) < 0 || append(argv, &n, rest) < 0)
+        return no_memory(err);
+    if (n == 0) {
+        error_set(err, EINVAL, "MISSING_FIELD", "command: the image \"%s\" names no program to run", spec->image);
+        error_hint(err, "give one: command: [/bin/app]");
+        return -EINVAL;
+    }
+    *ret = take_ptr(argv);
+    return 0;
+}
+
+static size_t key_length(const char *entry)
+{
+    return strcspn(entry, "=");
+}
+
+/* Sets KEY=value, in place of an entry with the same key. Room for one more is the caller's duty. */
+static int set_env(char **env, size_t *n, const char *key, size_t length, const char *value)
+{
+    char *entry;
+    size_t i = 0;
+
+    if (asprintf(&entry, "%.*s=%s", (int)length, key, value) < 0)
+        return -ENOMEM;
+    while (i < *n && (key_length(env[i]) != length || memcmp(env[i], key, length) != 0))
+        i++;
+    if (i == *n)
+        ++*n;
+    free(env[i]);
+    env[i] = entry;
+    return 0;
+}
+
+/* Platform's values first, then the image's, then the user's: the later wins. */
+static int plan_env(const struct vnf_spec *spec, const struct image_config *image, const char *hostname, char ***ret,
+                    struct error **err)
+{
+    size_t n = 0;
+    auto_strv char **env = calloc(strv_count(image->env) + spec->env_count + 4, sizeof(*env));
+
+    if (!env || set_env(env, &n, "PATH", 4, DEFAULT_PATH) < 0 || set_env(env, &n, "HOSTNAME", 8, hostname) < 0 ||
+        (spec->tty && set_env(env, &n, "TERM", 4, "xterm") < 0))
+        return no_memory(err);
+    for (char *const *e = image->env; e && *e; e++) {
+        size_t length = key_length(*e);
+        if (length && (*e)[length] == '=' && set_env(env, &n, *e, length, *e + length + 1) < 0)
+            return no_memory(err);
+    }
+    for (size_t i = 0; i < spec->env_count; i++)
+        if (set_env(env, &n, spec->env[i].key, strlen(spec->env[i].key), spec->env[i].value) < 0)
+            return no_memory(err);
+    *ret = take_ptr(env);
+    return 0;
+}
+
+static int plan_process(const struct vnf_spec *spec, const struct image_config *image, struct launch_plan *plan,
+                        struct error **err)
+{
+    struct plan_process *p = &plan->process;
+    const char *cwd = spec->workdir ? spec->workdir : image->workdir && *image->workdir ? image->workdir : "/";
+    const char *user = spec->user ? spec->user : image->user && *image->user ? image->user : NULL;
+    int r = plan_argv(spec, image, &p->argv, err);
+
+    if (r == 0)
+        r = plan_env(spec, image, plan->hostname, &p->env, err);
+    if (r < 0)
+        return r;
+    /* an image's workdir may lack the leading slash; docker reads it as from the root */
+    if (asprintf(&p->cwd, "%s%s", *cwd == '/' ? "" : "/", cwd) < 0) {
+        p->cwd = NULL;
+        return no_memory(err);
+    }
+    if (user && !(p->user = strdup(user)))
+        return no_memory(err);
+    p->tty = spec->tty;
+    p->open_stdin = spec->open_stdin;
+    return 0;
+}
+
+/* ---- bounds */
+
+static int not_enforceable(const char *limit, const char *controller, const struct host_facts *facts,
+                           struct error **err)
+{
+    error_set(err, ENOTSUP, "LIMIT_NOT_ENFORCEABLE", "resources.%s: this host has no cgroup %s controller", limit,
+              controller);
+    if (facts->cgroup_v2)
+        error_hint(err,
+                   "enable it above the platform's cgroup (echo +%s > cgroup.subtree_control), or leave the limit "
+                   "out",
+                   controller);
+    error_hint(err,
+               "mount it (mount -t cgroup -o %s %s /sys/fs/cgroup/%s) or boot without cgroup_disable=%s; or leave "
+               "the limit out",
+               controller, controller, controller, controller);
+    return -ENOTSUP;
+}
+
+static int check_limits(const struct limits *l, const struct host_facts *facts, struct error **err)
+{
+    const struct {
+        bool asked;
+        enum controller controller;
+        const char *limit, *name;
+    } needs[] = {
+        {l->cpu_milli != 0, CONTROLLER_CPU, "cpus", "cpu"},
+        {l->cpuset[0] != '\0', CONTROLLER_CPUSET, "cpuset", "cpuset"},
+        {l->memory_bytes != 0, CONTROLLER_MEMORY, "memory", "memory"},
+        {l->pids != 0, CONTROLLER_PIDS, "pids", "pids"},
+        {l->io_read_bps || l->io_write_bps || l->io_read_iops || l->io_write_iops, CONTROLLER_IO, "io",
+         facts->cgroup_v2 ? "io" : "blkio"},
+    };
+
+    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
+        if (needs[i].asked && !(facts->controllers >> needs[i].controller & 1))
+            return not_enforceable(needs[i].limit, needs[i].name, facts, err);
+    if (l->memory_bytes && l->storage_bytes > l->memory_bytes) {
+        error_set(err, EINVAL, "INVALID_VALUE", "resources.storage: larger than resources.memory, in which it counts");
+        error_hint(err, "raise resources.memory or lower resources.storage");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int check_host(const struct vnf_spec *spec, const struct host_facts *facts, struct error **err)
+{
+    if (spec->port_count && !facts->publish) {
+        error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "ports: publishing is not configured on this host");
+        error_hint(err, "set publish = ADDRESS in host.conf and restart the launcher, or leave ports out: instances "
+                        "reach each other on their network without it");
+        return -ENOTSUP;
+    }
+    return check_limits(&spec->limits, facts, err);
+}
+
+static void plan_root(const struct vnf_spec *spec, const struct image_config *image, struct plan_root *root)
+{
+    memcpy(root->layers, image->layers, image->layer_count * sizeof(root->layers[0]));
+    root->layer_count = image->layer_count;
+    root->read_only = spec->read_only;
+    if (!spec->read_only)
+        root->writable_bytes = spec->limits.storage_bytes ? spec->limits.storage_bytes : DEFAULT_STORAGE;
+}
+
+static int container_plan(const struct vnf_spec *spec, const struct image_config *image, const struct host_facts *facts,
+                          const struct plan_nic *nics, size_t nic_count, const char *id, struct launch_plan *ret,
+                          struct error **err)
+{
+    struct launch_plan plan = {.kind = PLAN_CONTAINER, .start_mode = spec->start_mode};
+    int r = check_host(spec, facts, err);
+
+    if (r < 0)
+        return r;
+    snprintf(plan.id, sizeof(plan.id), "%s", id);
+    snprintf(plan.name, sizeof(plan.name), "%s", spec->name);
+    snprintf(plan.hostname, sizeof(plan.hostname), "%s", spec->hostname[0] ? spec->hostname : spec->name);
+    plan_root(spec, image, &plan.root);
+    plan.limits = spec->limits;
+    plan.limits.storage_bytes = plan.root.writable_bytes;
+    plan.capabilities = capability_default_set() | spec->capabilities;
+    memcpy(plan.nics, nics, nic_count * sizeof(nics[0]));
+    plan.nic_count = nic_count;
+    memcpy(plan.ports, spec->ports, spec->port_count * sizeof(spec->ports[0]));
+    plan.port_count = spec->port_count;
+    r = plan_process(spec, image, &plan, err);
+    if (r == 0)
+        r = plan_validate(&plan, err);
+    if (r < 0) {
+        plan_clear(&plan);
+        return r;
+    }
+    *ret = plan;
+    return 0;
+}
+
+const struct driver_ops container_driver = {
+    .name = "container",
+    .guest_kinds = GUEST_PROCESS,
+    .verbs = VERB_STOP | VERB_PAUSE | VERB_UPDATE | VERB_EXEC | VERB_LOGS | VERB_CONSOLE | VERB_STATS,
+    .probe = container_probe,
+    .plan = container_plan,
+    .make_executor = NULL, /* the launcher executes: it needs privileges */
+};
