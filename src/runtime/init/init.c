@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * coracle-init: process 1 of every container. Mounts the root, confines itself, starts the application, reaps, writes
+ * the log, serves exec requests, records how the application ended; then ends, and with it the pid namespace.
+ *
+ * Started by the runtime library (src/runtime/spawn.c) from a sealed memfd that the container cannot read, so it is not
+ * dumpable: the application cannot trace it or open its descriptors. Until the application runs, the end of the
+ * control socket (its launcher died) ends it too; from then on it depends on nobody.
+ */
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "sys.h"
+
+struct failure failure;
+
+struct request {
+    char *bytes;                     /* INIT_MESSAGE_MAX, mapped while a request is handled */
+    size_t size;
+    int fds[INIT_FD_MAX];
+    size_t fd_count;
+};
+
+struct execution {
+    pid_t pid;                       /* 0: free slot, or a connection without a process yet */
+    int connection;                  /* -1: the caller went away */
+    uint32_t number;
+};
+
+static struct {
+    int listen_fd, exit_fd;
+    int output[STREAM_COUNT];        /* read ends of the application's pipes; output[0]: master of its terminal */
+    int console;                     /* write end of stdin, or -1 */
+    bool terminal;
+    pid_t application;
+    int application_pidfd;
+    uint32_t last_number;
+    uint64_t capabilities, ambient;
+    const char *label;
+    char label_text[256];
+    struct execution executions[EXEC_SLOTS];
+} self = {.listen_fd = -1, .exit_fd = -1, .output = {-1, -1}, .console = -1, .application_pidfd = -1};
+
+int fail(enum init_stage stage, int error, const char *detail)
+{
+    failure.stage = stage;
+    failure.error = error;
+    failure.detail[0] = 0;
+    if (detail)
+        strncpy(failure.detail, detail, sizeof(failure.detail) - 1);
+    return -1;
+}
+
+uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void close_to(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+int raise_fd(int fd)
+{
+    int raised = fd;
+
+    if (fd >= 0 && fd <= 2) {
+        raised = fcntl(fd, F_DUPFD_CLOEXEC, INIT_CONTROL_FD + 1);
+        close(fd);
+    }
+    return raised;
+}
+
+int write_file_at(int dirfd, const char *path, const char *text, size_t size)
+{
+    int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return -1;
+    n = write(fd, text, size);
+    close(fd);
+    return n == (ssize_t)size ? 0 : -1;
+}
+
+/* ---- messages ---- */
+
+static void request_release(struct request *request)
+{
+    for (size_t i = 0; i < request->fd_count; i++)
+        close_to(&request->fds[i]);
+    if (request->bytes)
+        munmap(request->bytes, INIT_MESSAGE_MAX);
+    request->bytes = NULL;
+    request->fd_count = 0;
+}
+
+/* Hands over descriptor i of a request; -1 when there is none. */
+static int request_take(struct request *request, size_t i)
+{
+    int fd = -1;
+
+    if (i < request->fd_count) {
+        fd = request->fds[i];
+        request->fds[i] = -1;
+    }
+    return fd;
+}
+
+/* 1: a message; 0: end of the connection; -1: not a message of ours. */
+static int receive(int socket, struct request *ret_request)
+{
+    char control[CMSG_SPACE(sizeof(int) * INIT_FD_MAX)];
+    struct iovec part;
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    const struct init_header *header;
+    ssize_t got;
+
+    memset(ret_request, 0, sizeof(*ret_request));
+    ret_request->bytes = mmap(NULL, INIT_MESSAGE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (ret_request->bytes == MAP_FAILED) {
+        ret_request->bytes = NULL;
+        return -1;
+    }
+    part.iov_base = ret_request->bytes;
+    part.iov_len = INIT_MESSAGE_MAX;
+    do
+        got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    if (got <= 0)
+        return 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            ret_request->fd_count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            memcpy(ret_request->fds, CMSG_DATA(c), ret_request->fd_count * sizeof(int));
+        }
+    ret_request->size = (size_t)got;
+    header = (const struct init_header *)ret_request->bytes;
+    if ((size_t)got < sizeof(*header) || header->protocol != INIT_PROTOCOL || header->size != (size_t)got ||
+        (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+        return -1;
+    return 1;
+}
+
+static void send_reply(int socket, struct init_reply *reply, const int *fds, size_t fd_count)
+{
+    char control[CMSG_SPACE(sizeof(int) * 2)] = {0};
+    struct iovec part = {reply, sizeof(*reply)};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+    reply->header.protocol = INIT_PROTOCOL;
+    reply->header.size = sizeof(*reply);
+    if (fd_count) {
+        struct cmsghdr *c;
+
+        message.msg_control = control;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+        c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * fd_count);
+    }
+    /* Never waits for a peer that does not read: replies are few and small. */
+    sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void send_failure(int socket)
+{
+    struct init_reply reply = {.header.type = INIT_FAILED, .stage = failure.stage, .error = failure.error};
+
+    memcpy(reply.detail, failure.detail, sizeof(reply.detail));
+    send_reply(socket, &reply, NULL, 0);
+}
+
+/* ---- the root ---- */
+
+static void replace_stdio(void)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    for (int i = 0; i < 3 && null >= 0; i++)
+        dup2(null, i);
+    if (null > 2)
+        close(null);
+}
+
+static int handle_root(struct request *request)
+{
+    const struct init_root *root = (const struct init_root *)request->bytes;
+    struct init_reply reply = {.header.type = INIT_DONE};
+    int root_fd = request_take(request, 0);
+    int result;
+
+    reply.times[0] = now_ns();
+    if (request->size < sizeof(*root) || root_fd < 0 ||
+        request->size != sizeof(*root) + root->filter_count * (size_t)8)
+        result = fail(STAGE_PROTOCOL, EBADMSG, "root");
+    else
+        result = set_root(root_fd, root->flags, &reply.times[1]);
+    close_to(&root_fd);
+    if (!result) {
+        replace_stdio();
+        result = confine(root, root + 1);
+    }
+    reply.times[2] = now_ns();
+    if (result)
+        send_failure(INIT_CONTROL_FD);
+    else
+        send_reply(INIT_CONTROL_FD, &reply, NULL, 0);
+    return result;
+}
+
+/* ---- the application ---- */
+
+/* Pipes (or a terminal) between the application and the init. ret_stdio are the application's ends. */
+static int make_output(bool discard, bool want_stdin, int ret_stdio[3])
+{
+    int ends[2];
+
+    for (int i = 0; i < 3; i++)
+        ret_stdio[i] = -1;
+    if (self.terminal) {
+        if (open_terminal(&self.output[0], &ret_stdio[0]))
+            return -1;
+        fcntl(self.output[0], F_SETFL, O_NONBLOCK);
+        ret_stdio[1] = raise_fd(dup(ret_stdio[0]));
+        ret_stdio[2] = raise_fd(dup(ret_stdio[0]));
+        return 0;
+    }
+    if (want_stdin) {
+        if (pipe2(ends, O_CLOEXEC))
+            return fail(STAGE_PIPES, errno, NULL);
+        ret_stdio[0] = ends[0];
+        self.console = ends[1];
+    }
+    for (int i = 1; i < 3 && !discard; i++) {
+        if (pipe2(ends, O_CLOEXEC))
+            return fail(STAGE_PIPES, errno, NULL);
+        fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        self.output[i - 1] = ends[0];
+        ret_stdio[i] = ends[1];
+    }
+    for (int i = 0; i < 3; i++)
+        if (ret_stdio[i] < 0)
+            ret_stdio[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    return 0;
+}
+
+/* Moves this process, alone and therefore without the kernel's global locks, into cgroups of the v1 controllers. */
+static int join_cgroups(struct request *request, size_t first, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int fd = request_take(request, first + i);
+        ssize_t n = write(fd, "0", 1);
+
+        close_to(&fd);
+        if (n != 1)
+            return fail(STAGE_CGROUP, errno, NULL);
+    }
+    return 0;
+}
+
+static void write_text(int *fd, const char *text, size_t size)
+{
+    if (*fd >= 0 && write(*fd, text, size) != (ssize_t)size) {
+        /* Its tmpfs is at least 64 MiB; only a memory limit of nothing at all makes this fail, and exec fails then. */
+    }
+    close_to(fd);
+}
+
+static void write_etc(const struct init_start *start, const char *hosts, const char *resolv)
+{
+    if (root_state.hostname_fd >= 0) {
+        char line[INIT_HOSTNAME_SIZE + 1];
+        size_t length = strnlen(start->hostname, INIT_HOSTNAME_SIZE - 1);
+
+        memcpy(line, start->hostname, length);
+        line[length] = '\n';
+        write_text(&root_state.hostname_fd, line, length + 1);
+    }
+    write_text(&root_state.hosts_fd, hosts, start->hosts_size);
+    write_text(&root_state.resolv_fd, resolv, start->resolv_size);
+}
+
+static int take_start_fds(struct request *request, const struct init_start *start)
+{
+    int logs[2] = {-1, -1};
+    size_t at = 0;
+
+    self.exit_fd = request_take(request, at++);
+    if (start->flags & INIT_START_LOG) {
+        logs[0] = request_take(request, at++);
+        logs[1] = request_take(request, at++);
+    }
+    if (start->flags & INIT_START_LISTEN)
+        self.listen_fd = request_take(request, at++);
+    log_setup(logs, start->log_bytes_max);
+    if (request->fd_count != at + start->tasks_count || start->tasks_count > INIT_TASKS_MAX)
+        return fail(STAGE_PROTOCOL, EBADMSG, "descriptors");
+    if (join_cgroups(request, at, start->tasks_count))
+        return -1;
+    /* As the root of the cgroup namespace is where its maker is, it is made now that the places are final. */
+    if (syscall(SYS_unshare, 0x02000000 /* CLONE_NEWCGROUP */))
+        return fail(STAGE_CGROUP, errno, "namespace");
+    return 0;
+}
+
+static int start_application(struct request *request, struct init_reply *reply)
+{
+    struct init_start *start = (struct init_start *)request->bytes;
+    char *vector[INIT_STRING_MAX + 8], *strings = (char *)(start + 1);
+    struct child child = {0};
+    size_t texts;
+    int result;
+
+    if (request->size < sizeof(*start))
+        return fail(STAGE_PROTOCOL, EBADMSG, "start");
+    texts = (size_t)start->hosts_size + start->resolv_size + start->label_size;
+    if (request->size != sizeof(*start) + start->process.strings_size + texts ||
+        start->label_size >= sizeof(self.label_text))
+        return fail(STAGE_PROTOCOL, EBADMSG, "start");
+    if (parse_process(&start->process, strings, start->process.strings_size, vector, &child))
+        return -1;
+    strings += start->process.strings_size;
+    memcpy(self.label_text, strings + start->hosts_size + start->resolv_size, start->label_size);
+    self.label = start->label_size ? self.label_text : NULL;
+    self.terminal = start->process.flags & INIT_PROCESS_TTY;
+    self.capabilities = start->capabilities;
+    self.ambient = start->ambient;
+    if (take_start_fds(request, start))
+        return -1;
+    if (start->hostname[0] && sethostname(start->hostname, strnlen(start->hostname, INIT_HOSTNAME_SIZE - 1)))
+        return fail(STAGE_HOSTNAME, errno, NULL);
+    write_etc(start, strings, strings + start->hosts_size);
+    if (make_output(!(start->flags & INIT_START_LOG) && !self.terminal, start->process.flags & INIT_PROCESS_STDIN,
+                    child.stdio))
+        return -1;
+    child.label = self.label;
+    child.terminal = self.terminal;
+    child.capabilities = self.capabilities;
+    child.ambient = self.ambient;
+    reply->times[1] = now_ns();
+    result = spawn(&child, &self.application, &self.application_pidfd);
+    for (int i = 0; i < 3; i++)
+        close_to(&child.stdio[i]);
+    return result;
+}
+
+static int handle_start(struct request *request)
+{
+    struct init_reply reply = {.header.type = INIT_DONE};
+
+    reply.times[0] = now_ns();
+    if (start_application(request, &reply)) {
+        send_failure(INIT_CONTROL_FD);
+        return -1;
+    }
+    reply.times[2] = now_ns();
+    reply.pid = self.application;
+    send_reply(INIT_CONTROL_FD, &reply, &self.application_pidfd, 1);
+    return 0;
+}
+
+/* ---- requests while it runs ---- */
+
+static struct execution *free_slot(void)
+{
+    for (int i = 0; i < EXEC_SLOTS; i++)
+        if (!self.executions[i].pid && self.executions[i].connection < 0)
+            return &self.executions[i];
+    return NULL;
+}
+
+static int start_execution(struct execution *slot, struct request *request, struct init_reply *reply, int ret_fds[2],
+                           size_t *ret_fd_count)
+{
+    struct init_exec *exec = (struct init_exec *)request->bytes;
+    char *vector[INIT_STRING_MAX + 8];
+    struct child child = {.label = self.label, .capabilities = self.capabilities, .ambient = self.ambient};
+    int master = -1, pidfd, result;
+
+    if (request->size < sizeof(*exec) ||
+        parse_process(&exec->process, (char *)(exec + 1), request->size - sizeof(*exec), vector, &child))
+        return fail(STAGE_PROTOCOL, EBADMSG, "exec");
+    child.terminal = exec->process.flags & INIT_PROCESS_TTY;
+    if (child.terminal) {
+        if (open_terminal(&master, &child.stdio[0]))
+            return -1;
+        child.stdio[1] = raise_fd(dup(child.stdio[0]));
+        child.stdio[2] = raise_fd(dup(child.stdio[0]));
+    } else {
+        for (size_t i = 0; i < 3; i++)
+            if ((child.stdio[i] = request_take(request, i)) < 0)
+                child.stdio[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    }
+    result = spawn(&child, &slot->pid, &pidfd);
+    for (int i = 0; i < 3; i++)
+        close_to(&child.stdio[i]);
+    if (result) {
+        close_to(&master);
+        return -1;
+    }
+    reply->number = slot->number = ++self.last_number;
+    reply->pid = slot->pid;
+    ret_fds[0] = pidfd;
+    ret_fds[1] = master;
+    *ret_fd_count = master >= 0 ? 2 : 1;
+    return 0;
+}
+
+static int give_console(int *ret_fd)
+{
+    if (self.terminal && self.output[0] >= 0)
+        *ret_fd = fcntl(self.output[0], F_DUPFD_CLOEXEC, INIT_CONTROL_FD + 1);
+    else {
+        *ret_fd = self.console; /* given away: its new owner's close is the application's end of file */
+        self.console = -1;
+    }
+    return *ret_fd < 0 ? fail(STAGE_CONSOLE, ENOTCONN, NULL) : 0;
+}
+
+/* One request on a connection. The connection stays open only while an execution runs on it. */
+static void handle_request(struct execution *slot)
+{
+    struct init_reply reply = {.header.type = INIT_DONE};
+    struct request request;
+    int fds[2] = {-1, -1}, result = -1;
+    size_t fd_count = 0;
+
+    if (receive(slot->connection, &request) <= 0 || slot->pid) {
+        request_release(&request);
+        close_to(&slot->connection);
+        return;
+    }
+    switch (((const struct init_header *)request.bytes)->type) {
+    case INIT_EXEC:
+        result = start_execution(slot, &request, &reply, fds, &fd_count);
+        break;
+    case INIT_CONSOLE:
+        result = give_console(&fds[0]);
+        fd_count = 1;
+        break;
+    case INIT_APPLICATION:
+        reply.pid = self.application;
+        result = fds[0] = fcntl(self.application_pidfd, F_DUPFD_CLOEXEC, INIT_CONTROL_FD + 1);
+        fd_count = 1;
+        break;
+    default:
+        fail(STAGE_PROTOCOL, EBADMSG, "type");
+    }
+    if (result < 0)
+        send_failure(slot->connection);
+    else
+        send_reply(slot->connection, &reply, fds, fd_count);
+    close_to(&fds[0]);
+    close_to(&fds[1]);
+    request_release(&request);
+    if (!slot->pid)
+        close_to(&slot->connection);
+}
+
+static void accept_connection(void)
+{
+    struct execution *slot = free_slot();
+    int fd = accept4(self.listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    if (!slot) {
+        fail(STAGE_BUSY, EAGAIN, NULL);
+        send_failure(fd);
+        close(fd);
+        return;
+    }
+    slot->connection = fd;
+}
+
+static void end_execution(pid_t pid, int wait_status)
+{
+    for (int i = 0; i < EXEC_SLOTS; i++) {
+        struct execution *slot = &self.executions[i];
+
+        if (slot->pid == pid) {
+            struct init_reply reply = {.header.type = INIT_EXITED, .number = slot->number, .wait_status = wait_status};
+
+            if (slot->connection >= 0)
+                send_reply(slot->connection, &reply, NULL, 0);
+            close_to(&slot->connection);
+            slot->pid = 0;
+        }
+    }
+}
+
+/* Collects every child that ended. True, with its status, when the application was among them. */
+static bool reap(int *ret_wait_status)
+{
+    bool ended = false;
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
+        if (pid == self.application) {
+            *ret_wait_status = status;
+            ended = true;
+        } else {
+            end_execution(pid, status);
+        }
+    }
+    return ended;
+}
+
+/* What the application wrote last is still in the pipes. A child of it that holds the pipe open is not waited for. */
+static void drain(void)
+{
+    for (int stream = 0; stream < STREAM_COUNT; stream++)
+        if (self.output[stream] >= 0) {
+            for (int rounds = 0; rounds < 4096 && log_read((enum stream)stream, self.output[stream], self.terminal) == 0;)
+                rounds++;
+            log_finish((enum stream)stream);
+        }
+}
+
+static size_t put_decimal(char *at, uint64_t value)
+{
+    char digits[20];
+    size_t n = 0, size;
+
+    do
+        digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    size = n;
+    while (n)
+        *at++ = digits[--n];
+    return size;
+}
+
+/* "WAIT_STATUS REALTIME_NS\n"; the file was opened by the launcher. */
+static void write_exit(int wait_status)
+{
+    struct timespec now;
+    char line[48];
+    size_t size;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    size = put_decimal(line, (uint64_t)(uint32_t)wait_status);
+    line[size++] = ' ';
+    size += put_decimal(line + size, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    line[size++] = '\n';
+    if (self.exit_fd >= 0 && write(self.exit_fd, line, size) != (ssize_t)size) {
+        /* Then the launcher reports an unknown status: nothing more can be done from here. */
+    }
+}
+
+static void on_child(int signal)
+{
+    (void)signal; /* only interrupts ppoll() */
+}
+
+static void serve(void)
+{
+    struct pollfd polled[STREAM_COUNT + 1 + EXEC_SLOTS];
+    sigset_t none;
+    int wait_status = 0;
+
+    sigemptyset(&none);
+    while (!reap(&wait_status)) {
+        size_t n = STREAM_COUNT + 1;
+
+        for (int stream = 0; stream < STREAM_COUNT; stream++)
+            polled[stream] = (struct pollfd){self.output[stream], POLLIN, 0};
+        polled[STREAM_COUNT] = (struct pollfd){free_slot() ? self.listen_fd : -1, POLLIN, 0};
+        for (int i = 0; i < EXEC_SLOTS; i++)
+            polled[n++] = (struct pollfd){self.executions[i].connection, POLLIN, 0};
+        if (ppoll(polled, n, NULL, &none) < 0)
+            continue;
+        for (int stream = 0; stream < STREAM_COUNT; stream++)
+            if (polled[stream].revents && log_read((enum stream)stream, self.output[stream], self.terminal) < 0) {
+                log_finish((enum stream)stream);
+                /* For a terminal: every slave was closed, which the application will not open again by a path. */
+                close_to(&self.output[stream]);
+            }
+        for (int i = 0; i < EXEC_SLOTS; i++)
+            if (polled[STREAM_COUNT + 1 + i].revents)
+                handle_request(&self.executions[i]);
+        if (polled[STREAM_COUNT].revents)
+            accept_connection();
+    }
+    drain();
+    write_exit(wait_status);
+}
+
+static void set_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_child};
+    sigset_t all;
+
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    sigaction(SIGCHLD, &action, NULL);
+}
+
+int main(void)
+{
+    struct request request;
+    int result = 0;
+
+    set_signals();
+    for (int i = 0; i < 3; i++)
+        dup2(INIT_CONTROL_FD, i);
+    fcntl(INIT_CONTROL_FD, F_SETFD, FD_CLOEXEC);
+    for (int i = 0; i < EXEC_SLOTS; i++)
+        self.executions[i].connection = -1;
+    if (apply_settings()) {
+        send_failure(INIT_CONTROL_FD);
+        return 1;
+    }
+    while (!self.application && !result) {
+        if (receive(INIT_CONTROL_FD, &request) <= 0)
+            return 1;
+        switch (((const struct init_header *)request.bytes)->type) {
+        case INIT_ROOT:
+            result = handle_root(&request);
+            break;
+        case INIT_START:
+            result = handle_start(&request);
+            break;
+        default:
+            result = -1;
+        }
+        request_release(&request);
+    }
+    if (result)
+        return 1;
+    close(INIT_CONTROL_FD);
+    serve();
+    return 0;
+}

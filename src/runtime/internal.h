@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the runtime library share; nobody outside src/runtime includes it. */
+#ifndef CORACLE_RUNTIME_INTERNAL_H
+#define CORACLE_RUNTIME_INTERNAL_H
+
+#include <pthread.h>
+#include <stddef.h>
+
+#include "runtime/cgroup.h"
+#include "runtime/init/protocol.h"
+#include "runtime/runtime.h"
+
+struct sock_filter;
+
+enum { IDMAP_CACHE = 64 };
+
+struct runtime {
+    struct runtime_facts facts;
+    struct cgroups cgroups;
+    int layers_fd;                 /* own duplicate */
+    int proc_fd;                   /* the host's /proc */
+    int init_fd;                   /* sealed memfd, executable but not readable by a container */
+    int stem_fd;                   /* mount namespace every container starts from a copy of (stem.c) */
+    int skeleton_fd;               /* detached mount: mount points for images that bring none */
+    bool overlay_by_fd;            /* overlayfs takes layers as descriptors (Linux 6.13) */
+    bool tmpfs_user_xattr;         /* Linux 6.6: tmpfs can hold overlayfs's user.overlay.* */
+    uint32_t image_uid_base;
+    char *label;                   /* written to attr/exec; NULL: none */
+    char *resolv_conf;
+    struct sock_filter *filter;
+    uint32_t filter_count;
+    bool reset_oom_score;          /* the launcher's own score is not 0 */
+    pthread_mutex_t lock;          /* guards the cache */
+    struct idmap_entry {
+        uint32_t uid_base;         /* 0: free */
+        int fd;                    /* user namespace that maps the image range to uid_base */
+    } idmap_cache[IDMAP_CACHE];
+    unsigned idmap_next;
+};
+
+struct shell {
+    struct runtime *runtime;
+    char tag[RUNTIME_TAG_SIZE];
+    uint32_t uid_base;
+    uint32_t controllers;          /* whose cgroups exist */
+    pid_t pid;
+    int pidfd, netns_fd, control_fd;
+    int writable_fd;               /* a new writable layer, not yet at instances/ID/writable; -1: none */
+    bool read_only;
+    bool failed;                   /* only fit to be destroyed */
+    unsigned pending;              /* requests without an answer yet */
+    uint64_t created_ns;
+    struct init_reply reply;       /* the last answer */
+    int reply_fd;                  /* descriptor beside it, -1: none */
+    _Alignas(16) unsigned char stack[4096]; /* of the child until its exec */
+};
+
+struct container {
+    struct runtime *runtime;
+    struct container_record record;
+    int pidfd;                     /* -1: it had ended before */
+    int application_pidfd;         /* -1: not asked yet */
+    int instance_fd;               /* own duplicate of instances/ID */
+};
+
+/* stem.c */
+int stem_make(struct runtime *runtime, struct error **err);
+
+/* spawn.c */
+int spawn_init(struct shell *shell, struct steps *steps, struct error **err);
+/* A user namespace that maps [inside, +RUNTIME_ID_COUNT) to [outside, ...): an fd, to be closed by the caller. */
+int spawn_idmap_namespace(const struct runtime *runtime, uint32_t inside, uint32_t outside);
+/* The calling thread gets a root and working directory of its own, once, which setns() to a mount namespace needs. */
+int spawn_prepare_thread(void);
+
+/* root.c */
+struct root_mounts {
+    int root_fd;                   /* detached; to be sent to the init */
+    int writable_fd;               /* detached tmpfs to be kept, -1: none or already in place */
+};
+int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
+               struct root_mounts *ret_mounts, struct steps *steps, struct error **err);
+int root_keep_writable(int writable_fd, int instance_dirfd, struct error **err);
+int root_resize_writable(int instance_dirfd, uint64_t bytes, struct error **err);
+
+/* channel.c: messages with the init */
+int channel_send(int socket, const void *message, size_t size, const int *fds, size_t fd_count);
+/* -ETIMEDOUT, -ECONNRESET at the end of the connection, -EPROTO. fds beyond fd_max are closed. */
+int channel_receive(int socket, int timeout_ms, struct init_reply *ret_reply, int *ret_fds, size_t fd_max);
+/* The strings of a process behind a struct init_process; returns their size, or -E2BIG. */
+struct buffer;
+void channel_add_process(struct buffer *buffer, size_t process_offset, const struct plan_process *process);
+int channel_connect(int instance_dirfd, struct error **err);
+
+/* failure.c: what the init reported as an error for people */
+int failure_error(const struct init_reply *reply, const struct plan_process *process, bool exec, struct error **err);
+
+/* Field 22 of /proc/PID/stat; 0 when there is no such process. */
+uint64_t process_start_time(const struct runtime *runtime, pid_t pid);
+
+int pidfd_open_pid(pid_t pid);
+int pidfd_signal(int pidfd, int signal);
+/* True when the process ended within the time. */
+bool pidfd_wait(int pidfd, int timeout_ms);
+/* Kills everything in the pid namespace of pidfd, waits, reaps, removes the cgroups. pidfd may be -1. */
+int remains_destroy(struct runtime *runtime, const char *tag, int pidfd, struct error **err);
+
+#endif

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The container's root file system, as one detached mount: layers, idmapped to its uid range, and the writable layer.
+ *
+ * One read-only layer with mount points of its own needs no overlay: an idmapped clone is enough (some 20 us). Anything
+ * else is an overlay of idmapped layers. Its options take descriptors since Linux 6.13; on older kernels the layers are
+ * attached in a temporary copy of the stem namespace, whose paths overlayfs then resolves: nothing appears in the
+ * host's mount namespace. The writable layer is a tmpfs of bounded size that outlives the shell: the launcher keeps it
+ * mounted at instances/ID/writable. Nothing here follows a symlink of an image: layers are opened by digest below the
+ * store's descriptor, and mount points are only looked at by name, one component, without following.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "base/cleanup.h"
+#include "runtime/internal.h"
+
+static int sys_open_tree(int dirfd, const char *path, unsigned flags)
+{
+    return (int)syscall(SYS_open_tree, dirfd, path, flags | OPEN_TREE_CLOEXEC);
+}
+
+static int sys_fsconfig(int fd, unsigned command, const char *key, const void *value, int aux)
+{
+    return (int)syscall(SYS_fsconfig, fd, command, key, value, aux);
+}
+
+static int sys_move_mount(int mount, int target)
+{
+    return (int)syscall(SYS_move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+/* ---- layers ---- */
+
+/* The user namespace that maps the image range to a container's, from the cache when that range was used before. The
+ * descriptor is the caller's. */
+static int idmap_namespace(struct runtime *runtime, uint32_t uid_base)
+{
+    int fd = -1;
+
+    pthread_mutex_lock(&runtime->lock);
+    for (unsigned i = 0; i < IDMAP_CACHE && fd < 0; i++)
+        if (runtime->idmap_cache[i].uid_base == uid_base)
+            fd = fcntl(runtime->idmap_cache[i].fd, F_DUPFD_CLOEXEC, 3);
+    pthread_mutex_unlock(&runtime->lock);
+    if (fd >= 0)
+        return fd;
+    fd = spawn_idmap_namespace(runtime, runtime->image_uid_base, uid_base);
+    if (fd < 0)
+        return fd;
+    pthread_mutex_lock(&runtime->lock);
+    struct idmap_entry *entry = &runtime->idmap_cache[runtime->idmap_next++ % IDMAP_CACHE];
+    int kept = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+    if (kept >= 0) {
+        if (entry->uid_base)
+            close(entry->fd);
+        *entry = (struct idmap_entry){uid_base, kept};
+    }
+    pthread_mutex_unlock(&runtime->lock);
+    return fd;
+}
+
+static int open_layer(const struct runtime *runtime, const char *digest, struct error **err)
+{
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    int fd;
+
+    if (strspn(digest, "0123456789abcdef") != DIGEST_HEX_SIZE - 1 || digest[DIGEST_HEX_SIZE - 1])
+        return error_set(err, EINVAL, "INVALID_VALUE", "layer \"%.70s\" is not a SHA-256 in hex", digest);
+    fd = (int)syscall(SYS_openat2, runtime->layers_fd, digest, &how, sizeof(how));
+    if (fd < 0) {
+        error_set_errno(err, errno, "START_FAILED", "image layer %.12s...: cannot be opened", digest);
+        error_hint(err, "import the image again: its layer is gone from the store");
+        return -errno;
+    }
+    return fd;
+}
+
+/* A detached, read-only, idmapped clone of a layer. */
+static int clone_layer(int layer_fd, int userns_fd)
+{
+    struct mount_attr attr = {
+        .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_IDMAP,
+        .userns_fd = (uint64_t)userns_fd,
+    };
+    auto_fd int fd = sys_open_tree(layer_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+
+    if (fd < 0 || syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)))
+        return -errno;
+    return take_fd(&fd);
+}
+
+/* 1: proc, sys and dev are there; 0: one is missing; a file or symlink in their place refuses the image. */
+static int has_mount_points(int layer_fd, struct error **err)
+{
+    static const char *const names[] = {"proc", "sys", "dev"};
+    struct stat st;
+    int found = 0;
+
+    for (int i = 0; i < 3; i++) {
+        if (fstatat(layer_fd, names[i], &st, AT_SYMLINK_NOFOLLOW))
+            continue;
+        if (!S_ISDIR(st.st_mode)) {
+            error_set(err, ENOTDIR, "IMAGE_MALFORMED", "the image's /%s is a %s, not a directory", names[i],
+                      S_ISLNK(st.st_mode) ? "symbolic link" : "file");
+            error_hint(err, "a container mounts its own /%s there: rebuild the image with a directory, or without it",
+                       names[i]);
+            return -ENOTDIR;
+        }
+        found++;
+    }
+    return found == 3;
+}
+
+/* ---- the writable layer ---- */
+
+/* A tmpfs with upper/ and work/, owned by the container's root. */
+static int make_writable(uint32_t uid_base, uint64_t bytes, struct error **err)
+{
+    auto_fd int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC), fd = -1;
+    char size[32];
+
+    snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+    if (context >= 0 && !sys_fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) &&
+        !sys_fsconfig(context, FSCONFIG_SET_STRING, "mode", "0755", 0) &&
+        !sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+        fd = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (fd < 0 || mkdirat(fd, "upper", 0755) || mkdirat(fd, "work", 0755) ||
+        fchownat(fd, "upper", uid_base, uid_base, 0) || fchownat(fd, "work", uid_base, uid_base, 0))
+        return error_set_errno(err, errno, "START_FAILED", "the writable layer cannot be made");
+    return take_fd(&fd);
+}
+
+/* A mount point at instances/ID/writable, kept from an earlier run: a detached clone of it, or -ENOENT. */
+static int find_writable(int instance_dirfd)
+{
+    struct stat parent, st;
+
+    if (instance_dirfd < 0 || fstat(instance_dirfd, &parent) ||
+        fstatat(instance_dirfd, "writable", &st, AT_SYMLINK_NOFOLLOW) || st.st_dev == parent.st_dev)
+        return -ENOENT;
+    int fd = sys_open_tree(instance_dirfd, "writable", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+
+    return fd < 0 ? -errno : fd;
+}
+
+int root_keep_writable(int writable_fd, int instance_dirfd, struct error **err)
+{
+    auto_fd int target = -1;
+
+    if (mkdirat(instance_dirfd, "writable", 0700) && errno != EEXIST)
+        return error_set_errno(err, errno, "START_FAILED", "instances/ID/writable cannot be made");
+    target = openat(instance_dirfd, "writable", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (target < 0 || sys_move_mount(writable_fd, target))
+        return error_set_errno(err, errno, "START_FAILED", "the writable layer cannot be mounted");
+    return 0;
+}
+
+int root_resize_writable(int instance_dirfd, uint64_t bytes, struct error **err)
+{
+    struct stat parent, st;
+    char size[32];
+
+    if (fstat(instance_dirfd, &parent) || fstatat(instance_dirfd, "writable", &st, AT_SYMLINK_NOFOLLOW) ||
+        st.st_dev == parent.st_dev) {
+        error_set(err, EOPNOTSUPP, "LIMIT_NOT_ENFORCEABLE", "storage: this instance has no writable layer");
+        error_hint(err, "leave storage out, or create the instance without read_only");
+        return -EOPNOTSUPP;
+    }
+    auto_fd int context = (int)syscall(SYS_fspick, instance_dirfd, "writable", FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW);
+
+    snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+    if (context < 0 || sys_fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) ||
+        sys_fsconfig(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0)) {
+        error_set_errno(err, errno, "INVALID_VALUE", "storage: the writable layer cannot be resized to %s bytes", size);
+        error_hint(err, "it may hold more than that already: delete files first");
+        return -errno;
+    }
+    return 0;
+}
+
+int runtime_writable_release(int instance_dirfd, struct error **err)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d/writable", instance_dirfd);
+    if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) && errno != EINVAL && errno != ENOENT)
+        return error_set_errno(err, errno, "INTERNAL", "the writable layer cannot be unmounted");
+    if (unlinkat(instance_dirfd, "writable", AT_REMOVEDIR) && errno != ENOENT)
+        return error_set_errno(err, errno, "INTERNAL", "instances/ID/writable cannot be removed");
+    return 0;
+}
+
+/* ---- overlay ---- */
+
+struct overlay {
+    int lower[LAYER_MAX + 1];        /* detached mounts, uppermost first */
+    size_t lower_count;
+    int writable_fd;                 /* -1: read-only */
+    bool userxattr;                  /* opaque directories are marked user.overlay.opaque */
+};
+
+static int finish_overlay(int context, const struct overlay *overlay)
+{
+    unsigned attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (overlay->writable_fd < 0 ? MOUNT_ATTR_RDONLY : 0);
+    int fd;
+
+    if (overlay->userxattr && sys_fsconfig(context, FSCONFIG_SET_FLAG, "userxattr", NULL, 0))
+        return -errno;
+    if (sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+        return -errno;
+    fd = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
+    return fd < 0 ? -errno : fd;
+}
+
+static int overlay_by_fd(const struct overlay *overlay)
+{
+    auto_fd int context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
+
+    if (context < 0)
+        return -errno;
+    for (size_t i = 0; i < overlay->lower_count; i++)
+        if (sys_fsconfig(context, FSCONFIG_SET_FD, "lowerdir+", NULL, overlay->lower[i]))
+            return -errno;
+    if (overlay->writable_fd >= 0) {
+        auto_fd int upper = openat(overlay->writable_fd, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        auto_fd int work = openat(overlay->writable_fd, "work", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+        if (upper < 0 || work < 0 || sys_fsconfig(context, FSCONFIG_SET_FD, "upperdir", NULL, upper) ||
+            sys_fsconfig(context, FSCONFIG_SET_FD, "workdir", NULL, work))
+            return -errno;
+    }
+    return finish_overlay(context, overlay);
+}
+
+/* Within a private copy of the stem: the working directory /lower keeps the option string within its 256 bytes. */
+static int overlay_by_path(const struct overlay *overlay)
+{
+    auto_fd int context = -1;
+    char layers[256] = "", path[32];
+    size_t length = 0;
+
+    if (chdir("/lower"))
+        return -errno;
+    for (size_t i = 0; i < overlay->lower_count; i++) {
+        snprintf(path, sizeof(path), "/lower/%zu", i < LAYER_MAX ? i : 0);
+        auto_fd int target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        if (target < 0 || sys_move_mount(overlay->lower[i], target))
+            return -errno;
+        length += (size_t)snprintf(layers + length, sizeof(layers) - length, "%s%zu", i ? ":" : "", i);
+    }
+    context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
+    if (context < 0 || length >= sizeof(layers) || sys_fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", layers, 0))
+        return -errno;
+    if (overlay->writable_fd >= 0) {
+        auto_fd int target = open("/upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        if (target < 0 || sys_move_mount(overlay->writable_fd, target) ||
+            sys_fsconfig(context, FSCONFIG_SET_STRING, "upperdir", "/upper/upper", 0) ||
+            sys_fsconfig(context, FSCONFIG_SET_STRING, "workdir", "/upper/work", 0))
+            return -errno;
+    }
+    return finish_overlay(context, overlay);
+}
+
+/* For kernels before 6.13. The writable layer is attached there for a moment, so a detached clone replaces it. */
+static int overlay_in_stem(struct runtime *runtime, struct overlay *overlay)
+{
+    auto_fd int host = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    int fd, clone = -1, result = spawn_prepare_thread();
+
+    if (result || host < 0)
+        return result ? result : -errno;
+    if (setns(runtime->stem_fd, CLONE_NEWNS))
+        return -errno;
+    if (unshare(CLONE_NEWNS)) {
+        fd = -errno;
+    } else {
+        fd = overlay_by_path(overlay);
+        if (fd >= 0 && overlay->writable_fd >= 0) {
+            clone = sys_open_tree(overlay->writable_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+            if (clone < 0) {
+                result = -errno;
+                close(fd);
+                fd = result;
+            }
+        }
+    }
+    if (setns(host, CLONE_NEWNS))
+        abort(); /* as in spawn.c */
+    if (clone >= 0) {
+        close(overlay->writable_fd);
+        overlay->writable_fd = clone;
+    }
+    return fd;
+}
+
+static int make_overlay(struct runtime *runtime, struct overlay *overlay, struct error **err)
+{
+    int fd = runtime->overlay_by_fd ? overlay_by_fd(overlay) : overlay_in_stem(runtime, overlay);
+
+    if (fd < 0) {
+        error_set_errno(err, -fd, "START_FAILED", "the overlay of %zu layers cannot be mounted", overlay->lower_count);
+        error_hint(err, "the kernel needs overlayfs with idmapped layers (Linux 5.19)");
+    }
+    return fd;
+}
+
+/* ---- all together ---- */
+
+static int add_layers(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, struct overlay *overlay,
+                      bool *ret_complete, struct error **err)
+{
+    auto_fd int userns = idmap_namespace(runtime, uid_base);
+
+    if (userns < 0)
+        return error_set_errno(err, -userns, "START_FAILED", "no user namespace for the layers' idmap");
+    for (size_t i = 0; i < root->layer_count; i++) {
+        auto_fd int layer = open_layer(runtime, root->layers[i], err);
+        int result;
+
+        if (layer < 0)
+            return layer;
+        /* Of several layers only the merged root counts: the init checks that (and this one again). */
+        result = root->layer_count == 1 ? has_mount_points(layer, err) : 0;
+        if (result < 0)
+            return result;
+        *ret_complete = result == 1;
+        overlay->lower[i] = clone_layer(layer, userns);
+        if (overlay->lower[i] < 0)
+            return error_set_errno(err, -overlay->lower[i], "START_FAILED", "image layer %.12s... cannot be idmapped",
+                                   root->layers[i]);
+        overlay->lower_count++;
+    }
+    return 0;
+}
+
+static int add_skeleton(struct runtime *runtime, struct overlay *overlay)
+{
+    int fd = fcntl(runtime->skeleton_fd, F_DUPFD_CLOEXEC, 3);
+
+    if (fd >= 0)
+        overlay->lower[overlay->lower_count++] = fd;
+    return fd < 0 ? -errno : 0;
+}
+
+static int build_overlay(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
+                         struct overlay *overlay, bool *ret_fresh, struct error **err)
+{
+    *ret_fresh = false;
+    if (!root->read_only) {
+        overlay->writable_fd = find_writable(instance_dirfd);
+        if (overlay->writable_fd < 0) {
+            overlay->writable_fd = make_writable(uid_base, root->writable_bytes, err);
+            *ret_fresh = true;
+        }
+        if (overlay->writable_fd < 0)
+            return overlay->writable_fd;
+    }
+    overlay->userxattr = root->layer_count > 1 && (root->read_only || runtime->tmpfs_user_xattr);
+    return make_overlay(runtime, overlay, err);
+}
+
+int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
+               struct root_mounts *ret_mounts, struct steps *steps, struct error **err)
+{
+    struct overlay overlay = {.writable_fd = -1};
+    uint64_t begun = monotonic_ns(), cloned;
+    bool complete = false, fresh = false;
+    int result, root_fd = -1;
+
+    if (!root->layer_count || root->layer_count > LAYER_MAX)
+        return error_set(err, EINVAL, "INVALID_VALUE", "a root needs 1 to %d layers", LAYER_MAX);
+    result = add_layers(runtime, uid_base, root, &overlay, &complete, err);
+    cloned = monotonic_ns();
+    if (!result && root->read_only && root->layer_count == 1 && complete) {
+        root_fd = overlay.lower[0];
+        overlay.lower_count = 0;
+    } else if (!result) {
+        if (!complete && root->read_only && add_skeleton(runtime, &overlay))
+            result = error_set_errno(err, errno, "START_FAILED", "no descriptor for the skeleton layer");
+        if (!result)
+            root_fd = build_overlay(runtime, uid_base, root, instance_dirfd, &overlay, &fresh, err);
+        result = root_fd < 0 ? root_fd : 0;
+    }
+    for (size_t i = 0; i < overlay.lower_count; i++)
+        close(overlay.lower[i]);
+    steps_add(steps, "layers", begun, cloned);
+    if (!result && (!root->read_only || root->layer_count > 1 || !complete))
+        steps_add(steps, "overlay", cloned, monotonic_ns());
+    if (result || !fresh)
+        overlay.writable_fd = close_fd(overlay.writable_fd);
+    if (result)
+        return result;
+    *ret_mounts = (struct root_mounts){root_fd, overlay.writable_fd};
+    return 0;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Makes the process that becomes coracle-init, in namespaces and cgroups of its own.
+ *
+ * Theory of operation. One clone3() with all namespaces; CLONE_VM instead of a copy of the launcher's page tables (the
+ * copy would be thrown away by exec). The child therefore runs on a small stack inside struct shell, uses system calls
+ * only through inline assembly (it shares errno and all of libc's state with the launcher's thread), and first closes
+ * every descriptor but two: the control socket, and the memfd that it executes once the launcher has written its uid
+ * maps and sent one byte. If the launcher dies instead, the read ends and so does the child.
+ *
+ * cgroup v1: writing a pid to cgroup.procs waits for an RCU grace period (6-11 ms). A thread that writes "0" into a
+ * tasks file moves only itself, without that wait (30 us), and its children are born there. So the calling thread goes
+ * into the container's memory and pids cgroups, clones, and comes home. cgroup v2 has CLONE_INTO_CGROUP.
+ *
+ * Mounts: the thread steps into the stem namespace (stem.c) for the clone, so that the copy the child gets has five
+ * mounts, however many instances the host's namespace has mounted.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/cleanup.h"
+#include "runtime/internal.h"
+
+#ifndef __x86_64__
+#error "the child's system calls are written for x86_64"
+#endif
+
+enum { EXEC_FD = INIT_CONTROL_FD + 1 };
+
+/* No instrumentation in code the child runs: it has no thread state of its own. */
+#define CHILD_CODE __attribute__((no_sanitize("address", "undefined"), no_stack_protector))
+
+static CHILD_CODE inline long child_call(long number, long a, long b, long c, long d, long e)
+{
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    long result;
+
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+struct child_arguments {
+    int control, program;
+};
+
+static const char *const init_argv[] = {"coracle-init", NULL};
+static const char *const init_env[] = {NULL};
+
+static CHILD_CODE __attribute__((noreturn, used)) void child_run(const struct child_arguments *arguments)
+{
+    int control = arguments->control, program = arguments->program;
+    char go;
+
+    if (program <= EXEC_FD)
+        program = (int)child_call(SYS_fcntl, program, F_DUPFD, EXEC_FD + 1, 0, 0);
+    if (control != INIT_CONTROL_FD)
+        child_call(SYS_dup3, control, INIT_CONTROL_FD, 0, 0, 0);
+    else
+        child_call(SYS_fcntl, control, F_SETFD, 0, 0, 0);
+    child_call(SYS_dup3, program, EXEC_FD, O_CLOEXEC, 0, 0);
+    child_call(SYS_close_range, 0, INIT_CONTROL_FD - 1, 0, 0, 0);
+    child_call(SYS_close_range, EXEC_FD + 1, ~0u, 0, 0, 0);
+    if (child_call(SYS_read, INIT_CONTROL_FD, (long)&go, 1, 0, 0) == 1 && !child_call(SYS_setgroups, 0, 0, 0, 0, 0) &&
+        !child_call(SYS_setresgid, 0, 0, 0, 0, 0) && !child_call(SYS_setresuid, 0, 0, 0, 0, 0))
+        child_call(SYS_execveat, EXEC_FD, (long)"", (long)init_argv, (long)init_env, AT_EMPTY_PATH);
+    for (;;)
+        child_call(SYS_exit, 127, 0, 0, 0, 0);
+}
+
+/* Lives only to have been in a user namespace. */
+static CHILD_CODE __attribute__((noreturn, used)) void child_end(const struct child_arguments *arguments)
+{
+    (void)arguments;
+    for (;;)
+        child_call(SYS_exit, 0, 0, 0, 0, 0);
+}
+
+/* clone3() whose child calls run(arguments) on the stack named in args and never returns. -errno on failure. */
+static long clone_run(struct clone_args *args, void (*run)(const struct child_arguments *),
+                      const struct child_arguments *arguments)
+{
+    register void (*r8)(const struct child_arguments *) __asm__("r8") = run;
+    register const struct child_arguments *r9 __asm__("r9") = arguments;
+    long result;
+
+    __asm__ volatile("syscall\n\t"
+                     "testq %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xorl %%ebp, %%ebp\n\t"
+                     "movq %%r9, %%rdi\n\t"
+                     "callq *%%r8\n\t"
+                     "1:"
+                     : "=a"(result)
+                     : "a"(SYS_clone3), "D"(args), "S"(sizeof(*args)), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+int spawn_prepare_thread(void)
+{
+    static _Thread_local bool prepared;
+
+    if (!prepared && unshare(CLONE_FS))
+        return -errno;
+    prepared = true;
+    return 0;
+}
+
+static int write_map(const struct runtime *runtime, pid_t pid, const char *name, uint32_t inside, uint32_t outside)
+{
+    char path[48], line[48];
+    int length = snprintf(line, sizeof(line), "%u %u %u\n", inside, outside, RUNTIME_ID_COUNT);
+    auto_fd int fd = -1;
+
+    snprintf(path, sizeof(path), "%d/%s", pid, name);
+    fd = openat(runtime->proc_fd, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, line, (size_t)length) != length)
+        return -errno;
+    return 0;
+}
+
+/* The process may have ended already: its user namespace can be reached as long as it is not reaped. */
+int spawn_idmap_namespace(const struct runtime *runtime, uint32_t inside, uint32_t outside)
+{
+    _Alignas(16) unsigned char stack[1024];
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_NEWUSER, .stack = (uintptr_t)stack,
+                              .stack_size = sizeof(stack)};
+    struct child_arguments arguments = {-1, -1};
+    char path[48];
+    long pid = clone_run(&args, child_end, &arguments);
+    int fd, result;
+
+    if (pid < 0)
+        return (int)pid;
+    result = write_map(runtime, (pid_t)pid, "uid_map", inside, outside);
+    if (!result)
+        result = write_map(runtime, (pid_t)pid, "gid_map", inside, outside);
+    snprintf(path, sizeof(path), "%ld/ns/user", pid);
+    fd = result ? result : openat(runtime->proc_fd, path, O_RDONLY | O_CLOEXEC);
+    if (!result && fd < 0)
+        fd = -errno;
+    while (waitpid((pid_t)pid, NULL, __WALL) < 0 && errno == EINTR)
+        ;
+    return fd;
+}
+
+/* With every signal blocked, so that no handler of the launcher runs in the child. */
+static long clone_blocked(struct clone_args *args, const struct child_arguments *arguments)
+{
+    sigset_t all, before;
+    long pid;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid = clone_run(args, child_run, arguments);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return pid;
+}
+
+/* The clone itself, from within the container's v1 cgroups and the stem's mount namespace. */
+static long clone_in_place(struct shell *shell, struct clone_args *args, const struct child_arguments *arguments,
+                           struct error **err)
+{
+    const struct runtime *runtime = shell->runtime;
+    auto_fd int host = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    int result;
+    long pid;
+
+    if (host < 0)
+        return error_set_errno(err, errno, "START_FAILED", "/proc/thread-self/ns/mnt: cannot be opened");
+    result = cgroup_enter(&runtime->cgroups, shell->tag, shell->controllers, err);
+    if (result)
+        return result;
+    if (setns(runtime->stem_fd, CLONE_NEWNS)) {
+        result = errno;
+        cgroup_leave(&runtime->cgroups, shell->controllers);
+        return error_set_errno(err, result, "START_FAILED", "the stem mount namespace cannot be entered");
+    }
+    pid = clone_blocked(args, arguments);
+    if (setns(host, CLONE_NEWNS))
+        abort(); /* a thread that stays in the stem would resolve every path wrongly */
+    cgroup_leave(&runtime->cgroups, shell->controllers);
+    if (pid < 0) {
+        error_set_errno(err, (int)-pid, "START_FAILED", "new namespaces cannot be made");
+        if (pid == -ENOSPC || pid == -EUSERS)
+            error_hint(err, "raise user.max_user_namespaces and user.max_net_namespaces");
+        else if (pid == -EAGAIN)
+            error_hint(err, "the host's limit of processes is reached");
+    }
+    return pid;
+}
+
+/* Between clone and exec: maps, the network namespace's descriptor, the launcher's oom_score_adj not inherited. */
+static int release_child(struct shell *shell, struct error **err)
+{
+    const struct runtime *runtime = shell->runtime;
+    char path[48];
+    int result = write_map(runtime, shell->pid, "uid_map", 0, shell->uid_base);
+
+    if (!result)
+        result = write_map(runtime, shell->pid, "gid_map", 0, shell->uid_base);
+    if (result)
+        return error_set_errno(err, -result, "START_FAILED", "uid map of process %d cannot be written", shell->pid);
+    snprintf(path, sizeof(path), "%d/ns/net", shell->pid);
+    shell->netns_fd = openat(runtime->proc_fd, path, O_RDONLY | O_CLOEXEC);
+    if (shell->netns_fd < 0)
+        return error_set_errno(err, errno, "START_FAILED", "network namespace of process %d cannot be opened",
+                               shell->pid);
+    if (runtime->reset_oom_score) {
+        snprintf(path, sizeof(path), "%d/oom_score_adj", shell->pid);
+        auto_fd int fd = openat(runtime->proc_fd, path, O_WRONLY | O_CLOEXEC);
+
+        if (fd >= 0 && write(fd, "0", 1) != 1 && errno != EACCES && errno != EPERM)
+            return error_set_errno(err, errno, "START_FAILED", "oom_score_adj of process %d cannot be set", shell->pid);
+    }
+    if (send(shell->control_fd, "g", 1, MSG_NOSIGNAL) != 1)
+        return error_set_errno(err, errno, "START_FAILED", "the new process ended at once");
+    return 0;
+}
+
+int spawn_init(struct shell *shell, struct steps *steps, struct error **err)
+{
+    const struct runtime *runtime = shell->runtime;
+    auto_fd int unified = cgroup_open_unified(&runtime->cgroups, shell->tag);
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET |
+                 CLONE_PIDFD | (unified >= 0 ? CLONE_INTO_CGROUP : 0),
+        .pidfd = (uintptr_t)&shell->pidfd,
+        .stack = (uintptr_t)shell->stack,
+        .stack_size = sizeof(shell->stack),
+        .cgroup = unified >= 0 ? (uint64_t)unified : 0,
+    };
+    int ends[2];
+    uint64_t begun = monotonic_ns(), cloned;
+    long pid;
+
+    if (spawn_prepare_thread())
+        return error_set_errno(err, errno, "START_FAILED", "unshare(CLONE_FS)");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return error_set_errno(err, errno, "START_FAILED", "no control socket");
+    auto_fd int child_end_fd = ends[1];
+    shell->control_fd = ends[0];
+    /* In the first bytes of the stack, which grows down from the other end. */
+    struct child_arguments *arguments = (struct child_arguments *)(void *)shell->stack;
+    *arguments = (struct child_arguments){child_end_fd, runtime->init_fd};
+    pid = clone_in_place(shell, &args, arguments, err);
+    if (pid < 0)
+        return (int)pid;
+    shell->pid = (pid_t)pid;
+    cloned = monotonic_ns();
+    steps_add(steps, "namespaces", begun, cloned);
+    int result = release_child(shell, err);
+    steps_add(steps, "maps", cloned, monotonic_ns());
+    return result;
+}

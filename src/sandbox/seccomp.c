@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The system call allow list of containers, and its translation to BPF (through libseccomp).
+ *
+ * Three answers. Allowed: what programs on glibc, musl, Python, busybox and network functions use. EPERM: calls that
+ * exist to change the host or leave the container; programs expect them to be forbidden. ENOSYS: everything else and
+ * everything younger than this list, so that a C library falls back to an older call; clone3 is among them, because
+ * its flags lie in memory where a filter cannot see new user namespaces. Another architecture's calls (i386, x32) end
+ * the process: they would pass a filter written for x86_64 numbers.
+ */
+#include "sandbox/seccomp.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+/* Younger than the headers of Debian 12: x86_64 numbers. */
+enum {
+    NR_cachestat = 451,
+    NR_fchmodat2 = 452,
+    NR_map_shadow_stack = 453,
+    NR_futex_wake = 454,
+    NR_futex_wait = 455,
+    NR_futex_requeue = 456,
+    NR_mseal = 462,
+    NR_setxattrat = 463,
+    NR_getxattrat = 464,
+    NR_listxattrat = 465,
+    NR_removexattrat = 466,
+};
+
+enum {
+    NAMESPACE_FLAGS = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET,
+    HARMLESS_UNSHARE = CLONE_FS | CLONE_FILES | CLONE_SYSVSEM,
+};
+
+static const short allowed[] = {
+    /* files */
+    SYS_read, SYS_write, SYS_open, SYS_close, SYS_stat, SYS_fstat, SYS_lstat, SYS_lseek, SYS_pread64, SYS_pwrite64,
+    SYS_readv, SYS_writev, SYS_preadv, SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_access, SYS_faccessat,
+    SYS_faccessat2, SYS_pipe, SYS_pipe2, SYS_dup, SYS_dup2, SYS_dup3, SYS_fcntl, SYS_flock, SYS_fsync, SYS_fdatasync,
+    SYS_sync, SYS_syncfs, SYS_sync_file_range, SYS_truncate, SYS_ftruncate, SYS_fallocate, SYS_fadvise64,
+    SYS_readahead, SYS_getdents, SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_chroot, SYS_rename,
+    SYS_renameat, SYS_renameat2, SYS_mkdir, SYS_mkdirat, SYS_rmdir, SYS_creat, SYS_link, SYS_linkat, SYS_unlink,
+    SYS_unlinkat, SYS_symlink, SYS_symlinkat, SYS_readlink, SYS_readlinkat, SYS_chmod, SYS_fchmod, SYS_fchmodat,
+    NR_fchmodat2, SYS_chown, SYS_fchown, SYS_lchown, SYS_fchownat, SYS_umask, SYS_utime, SYS_utimes, SYS_utimensat,
+    SYS_futimesat, SYS_mknod, SYS_mknodat, SYS_statfs, SYS_fstatfs, SYS_statx, SYS_newfstatat, SYS_openat, SYS_openat2,
+    SYS_close_range, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_copy_file_range, SYS_setxattr,
+    SYS_lsetxattr, SYS_fsetxattr, SYS_getxattr, SYS_lgetxattr, SYS_fgetxattr, SYS_listxattr, SYS_llistxattr,
+    SYS_flistxattr, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, NR_setxattrat, NR_getxattrat, NR_listxattrat,
+    NR_removexattrat, SYS_inotify_init, SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_ustat,
+    NR_cachestat, SYS_io_setup, SYS_io_destroy, SYS_io_getevents, SYS_io_submit, SYS_io_cancel, SYS_io_pgetevents,
+    /* waiting */
+    SYS_poll, SYS_ppoll, SYS_select, SYS_pselect6, SYS_epoll_create, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait,
+    SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd, SYS_eventfd2, SYS_signalfd, SYS_signalfd4, SYS_timerfd_create,
+    SYS_timerfd_settime, SYS_timerfd_gettime, SYS_futex, SYS_futex_waitv, NR_futex_wake, NR_futex_wait,
+    NR_futex_requeue, SYS_restart_syscall, SYS_pause, SYS_sched_yield,
+    /* memory */
+    SYS_mmap, SYS_mprotect, SYS_munmap, SYS_brk, SYS_mremap, SYS_msync, SYS_mincore, SYS_madvise, SYS_process_madvise,
+    SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall, SYS_memfd_create, SYS_remap_file_pages,
+    SYS_pkey_alloc, SYS_pkey_free, SYS_pkey_mprotect, SYS_get_mempolicy, SYS_set_mempolicy, SYS_mbind,
+    NR_map_shadow_stack, NR_mseal, SYS_membarrier, SYS_process_mrelease,
+    /* processes and threads */
+    SYS_fork, SYS_vfork, SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_wait4, SYS_waitid, SYS_kill,
+    SYS_tkill, SYS_tgkill, SYS_getpid, SYS_getppid, SYS_gettid, SYS_getpgid, SYS_setpgid, SYS_getpgrp, SYS_getsid,
+    SYS_setsid, SYS_set_tid_address, SYS_set_robust_list, SYS_get_robust_list, SYS_arch_prctl, SYS_prctl, SYS_rseq,
+    SYS_set_thread_area, SYS_get_thread_area, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_getcpu,
+    SYS_sched_setparam, SYS_sched_getparam, SYS_sched_setscheduler, SYS_sched_getscheduler, SYS_sched_get_priority_max,
+    SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_sched_setaffinity, SYS_sched_getaffinity,
+    SYS_sched_setattr, SYS_sched_getattr, SYS_getpriority, SYS_setpriority, SYS_ioprio_get, SYS_ioprio_set,
+    SYS_ptrace, /* own processes only: same pid and user namespace */
+    SYS_process_vm_readv, SYS_process_vm_writev,
+    /* identity and limits */
+    SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid,
+    SYS_setresuid, SYS_setresgid, SYS_getresuid, SYS_getresgid, SYS_setfsuid, SYS_setfsgid, SYS_getgroups,
+    SYS_setgroups, SYS_capget, SYS_capset, SYS_getrlimit, SYS_setrlimit, SYS_prlimit64, SYS_getrusage, SYS_times,
+    SYS_seccomp, SYS_landlock_create_ruleset, SYS_landlock_add_rule, SYS_landlock_restrict_self,
+    /* signals */
+    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigpending, SYS_rt_sigtimedwait,
+    SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_rt_sigsuspend, SYS_sigaltstack,
+    /* time */
+    SYS_nanosleep, SYS_clock_nanosleep, SYS_clock_gettime, SYS_clock_getres, SYS_gettimeofday, SYS_time, SYS_alarm,
+    SYS_getitimer, SYS_setitimer, SYS_timer_create, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun,
+    SYS_timer_delete, SYS_adjtimex, /* reading; setting needs CAP_SYS_TIME of the host */
+    /* network; socket() below */
+    SYS_socketpair, SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_connect, SYS_getsockname, SYS_getpeername,
+    SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg, SYS_shutdown, SYS_setsockopt,
+    SYS_getsockopt,
+    /* System V and POSIX IPC, in the container's own namespace */
+    SYS_shmget, SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_semget, SYS_semop, SYS_semctl, SYS_semtimedop, SYS_msgget,
+    SYS_msgsnd, SYS_msgrcv, SYS_msgctl, SYS_mq_open, SYS_mq_unlink, SYS_mq_timedsend, SYS_mq_timedreceive,
+    SYS_mq_notify, SYS_mq_getsetattr,
+    /* the rest */
+    SYS_uname, SYS_sysinfo, SYS_getrandom,
+    SYS_sethostname, /* needs CAP_SYS_ADMIN, which only the init has, and only until the application runs */
+};
+
+static const short refused[] = {
+    /* file systems and namespaces */
+    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount,
+    SYS_fspick, SYS_mount_setattr, SYS_setns, SYS_swapon, SYS_swapoff, SYS_quotactl, SYS_quotactl_fd,
+    SYS_open_by_handle_at, SYS_name_to_handle_at, SYS_fanotify_init, SYS_fanotify_mark, SYS_setdomainname,
+    /* the kernel itself */
+    SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_create_module, SYS_kexec_load, SYS_kexec_file_load,
+    SYS_reboot, SYS_syslog, SYS_acct, SYS_iopl, SYS_ioperm, SYS_bpf, SYS_perf_event_open, SYS_userfaultfd,
+    SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_settimeofday, SYS_clock_settime,
+    SYS_clock_adjtime, SYS_vhangup, SYS_modify_ldt, SYS__sysctl, SYS_nfsservctl,
+    /* keys are not namespaced by themselves; other processes' insides */
+    SYS_add_key, SYS_request_key, SYS_keyctl, SYS_kcmp, SYS_pidfd_getfd, SYS_move_pages, SYS_migrate_pages,
+};
+
+static const short conditional[] = {SYS_clone, SYS_unshare, SYS_socket, SYS_ioctl, SYS_personality};
+
+static const int socket_families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET};
+
+/* What execution domains programs set: none, ADDR_NO_RANDOMIZE off and on with UNAME26, and the question. */
+static const unsigned personalities[] = {0x0, 0x0008, 0x20000, 0x20008, 0xffffffff};
+
+static bool contains(const short *list, size_t count, int number)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i] == number)
+            return true;
+    return false;
+}
+
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
+
+enum seccomp_verdict seccomp_container_verdict(int number)
+{
+    if (contains(conditional, COUNT(conditional), number))
+        return SECCOMP_VERDICT_CONDITIONAL;
+    if (contains(allowed, COUNT(allowed), number))
+        return SECCOMP_VERDICT_ALLOW;
+    return contains(refused, COUNT(refused), number) ? SECCOMP_VERDICT_EPERM : SECCOMP_VERDICT_ENOSYS;
+}
+
+static int add_list(scmp_filter_ctx filter, uint32_t action, const short *list, size_t count)
+{
+    int result = 0;
+
+    for (size_t i = 0; i < count && !result; i++)
+        result = seccomp_rule_add_exact(filter, action, list[i], 0);
+    return result;
+}
+
+/* Everything but TIOCSTI and TIOCLINUX, which type into another's terminal. libseccomp takes one comparison of an
+ * argument per rule and has no "else", so what is allowed is said as the ranges around the two. The kernel looks at
+ * the lower 32 bits of the request only. */
+static int add_ioctl(scmp_filter_ctx filter)
+{
+    int result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_ioctl, 1, SCMP_A1_32(SCMP_CMP_LT, TIOCSTI));
+
+    for (unsigned request = TIOCSTI + 1; request < TIOCLINUX && !result; request++)
+        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_ioctl, 1, SCMP_A1_32(SCMP_CMP_EQ, request));
+    if (!result)
+        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_ioctl, 1, SCMP_A1_32(SCMP_CMP_GT, TIOCLINUX));
+    return result;
+}
+
+static int add_conditions(scmp_filter_ctx filter)
+{
+    int result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_clone, 1,
+                                    SCMP_A0_64(SCMP_CMP_MASKED_EQ, NAMESPACE_FLAGS, 0));
+    /* CLONE_NEWCGROUP alone is the init's own; it needs CAP_SYS_ADMIN, which no application has. */
+    if (!result)
+        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_unshare, 1, SCMP_A0_64(SCMP_CMP_EQ, CLONE_NEWCGROUP));
+    if (!result)
+        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_unshare, 1,
+                                        SCMP_A0_64(SCMP_CMP_MASKED_EQ, ~(uint64_t)HARMLESS_UNSHARE, 0));
+    for (size_t i = 0; i < COUNT(socket_families) && !result; i++)
+        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_socket, 1,
+                                        SCMP_A0_32(SCMP_CMP_EQ, (unsigned)socket_families[i]));
+    for (size_t i = 0; i < COUNT(personalities) && !result; i++)
+        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_personality, 1,
+                                        SCMP_A0_32(SCMP_CMP_EQ, personalities[i]));
+    return result ? result : add_ioctl(filter);
+}
+
+static int export(scmp_filter_ctx filter, struct sock_filter **ret_filter, uint32_t *ret_count)
+{
+    auto_fd int memory = memfd_create("seccomp", MFD_CLOEXEC);
+    struct sock_filter *program;
+    struct stat st;
+    int result;
+
+    if (memory < 0)
+        return -errno;
+    result = seccomp_export_bpf(filter, memory);
+    if (result)
+        return result;
+    if (fstat(memory, &st))
+        return -errno;
+    program = malloc((size_t)st.st_size);
+    if (!program)
+        return -ENOMEM;
+    if (pread(memory, program, (size_t)st.st_size, 0) != st.st_size) {
+        free(program);
+        return -EIO;
+    }
+    *ret_filter = program;
+    *ret_count = (uint32_t)((size_t)st.st_size / sizeof(*program));
+    return 0;
+}
+
+int seccomp_container_filter(struct sock_filter **ret_filter, uint32_t *ret_count, struct error **err)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
+    int result = filter ? 0 : -ENOMEM;
+
+    if (!result)
+        result = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+    if (!result)
+        result = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* binary search instead of a list */
+    if (!result)
+        result = add_list(filter, SCMP_ACT_ALLOW, allowed, COUNT(allowed));
+    if (!result)
+        result = add_list(filter, SCMP_ACT_ERRNO(EPERM), refused, COUNT(refused));
+    if (!result)
+        result = add_conditions(filter);
+    if (!result)
+        result = export(filter, ret_filter, ret_count);
+    seccomp_release(filter);
+    if (result)
+        return error_set_errno(err, -result, "INTERNAL", "the system call filter cannot be made");
+    return 0;
+}
