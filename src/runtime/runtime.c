@@ -15,7 +15,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/internal.h"
-#include "sandbox/seccomp.h"
+#include "sandbox/container_filter.h"
 
 /* Executable by everyone, readable by nobody below host root: the kernel then makes the process not dumpable, and not
  * even CAP_SYS_PTRACE inside the container reaches it (CVE-2019-5736). Sealed: nobody writes it either. */

@@ -8,7 +8,7 @@
  * its flags lie in memory where a filter cannot see new user namespaces. Another architecture's calls (i386, x32) end
  * the process: they would pass a filter written for x86_64 numbers.
  */
-#include "sandbox/seccomp.h"
+#include "sandbox/container_filter.h"
 
 #include <errno.h>
 #include <linux/filter.h>

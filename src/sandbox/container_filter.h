@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The system calls a container's processes may make, as a BPF program. Made once by the runtime library. */
-#ifndef CORACLE_SANDBOX_SECCOMP_H
-#define CORACLE_SANDBOX_SECCOMP_H
+#ifndef CORACLE_SANDBOX_CONTAINER_FILTER_H
+#define CORACLE_SANDBOX_CONTAINER_FILTER_H
 
 #include <stddef.h>
 #include <stdint.h>
