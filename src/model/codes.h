@@ -54,6 +54,7 @@
     X(DAEMON_UNAVAILABLE, 503, 1)                                                                                      \
     X(LAUNCHER_REFUSED, 500, 1)                                                                                        \
     X(START_FAILED, 500, 1)                                                                                            \
+    X(INSTANCE_LOST, 500, 1)                                                                                           \
     X(EXEC_FAILED, 422, 1)                                                                                             \
     X(CANCELLED, 409, 1)                                                                                               \
     X(TIMEOUT, 504, 1)                                                                                                 \

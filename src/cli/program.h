@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finds the platform's other programs: beside this one, where it is installed, in its build tree. */
+#ifndef CORACLE_CLI_PROGRAM_H
+#define CORACLE_CLI_PROGRAM_H
+
+#include "cli/cli.h"
+
+/* The path of the program called name (caller frees), or NULL with *err naming where it was looked for. */
+char *program_find(const char *name, struct error **err);
+
+/* Whether name is on the PATH; for tools of others. */
+bool program_on_path(const char *name);
+
+#endif
