@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of section 4.2, with the second column (SYN-ACK) and the warm pool as rows of their own. */
+#include <string.h>
+
+#include "bench/tables/table.h"
+
+static void add_row(const struct results *r, struct table *t, const struct cell *rst)
+{
+    char variant[VARIANT_SIZE], start[VARIANT_SIZE], *slash;
+    const struct cell *ack;
+    int row = table_row(t, rst->subject);
+    bool has_mode;
+
+    if (row < 0)
+        return;
+    snprintf(start, sizeof(start), "%s", rst->variant);
+    slash = strchr(start, '/');
+    if (slash)
+        *slash = '\0';
+    if (rst->scale)
+        snprintf(variant, sizeof(variant), "%.16s/syn_ack@%u", start, rst->scale);
+    else
+        snprintf(variant, sizeof(variant), "%.16s/syn_ack", start);
+    ack = results_find(r, "instantiation", rst->subject->label, variant);
+    has_mode = rst->subject->available;
+    if (rst->scale)
+        snprintf(t->cell[row][1], TABLE_CELL_SIZE, "%.16s, %u running", start, rst->scale);
+    else
+        snprintf(t->cell[row][1], TABLE_CELL_SIZE, "%s", has_mode ? start : "-");
+    table_value(t, row, 2, rst);
+    table_value(t, row, 3, ack);
+    if (rst->summary.n)
+        table_number(rst->summary.p99, t->cell[row][4], TABLE_CELL_SIZE);
+    if (ack && ack->summary.n)
+        table_number(ack->summary.p99, t->cell[row][5], TABLE_CELL_SIZE);
+    table_runs(t, row, 6, ack && ack->failed > rst->failed ? ack : rst);
+    if (rst->scale == 0)
+        table_reference(t, row, 7, "instantiation", rst->subject);
+}
+
+static void build(const struct results *r, struct table *t)
+{
+    static const char *const headings[] = {"Technology", "Start",       "RST (ms)", "SYN-ACK (ms)",
+                                           "p99 RST",    "p99 SYN-ACK", "n",        "Draft (ms)"};
+
+    t->section = "4.2";
+    t->title = "Instantiation times";
+    memcpy(t->headings, headings, sizeof(headings));
+    for (size_t i = 0; i < r->cell_count; i++) {
+        const struct cell *c = &r->cells[i];
+        bool pool_of_absent = !c->subject->available && strncmp(c->variant, "pool", 4) == 0;
+        bool pool_of_peer = c->subject->peer && strncmp(c->variant, "pool", 4) == 0;
+
+        if (c->metric == &metric_instantiation && strstr(c->variant, "/rst") && !pool_of_absent && !pool_of_peer)
+            add_row(r, t, c);
+    }
+    table_comparisons(t, r, "instantiation", "/rst");
+    table_comparisons(t, r, "instantiation", "/syn_ack");
+}
+
+static const char *const metrics[] = {"instantiation", NULL};
+const struct table_kind table_instantiation = {"instantiation", metrics, build};
