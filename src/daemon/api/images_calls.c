@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls on images. An archive goes piece by piece to the image store as it arrives; nothing of it is kept here. */
+#include <errno.h>
+
+#include "daemon/api/server.h"
+
+int get_images(struct request *request, struct error **err)
+{
+    images_render_list(request->api->images, &request->out);
+    answer_json(request, MHD_HTTP_OK, &request->out);
+    return 0;
+}
+
+int get_image(struct request *request, struct error **err)
+{
+    int r = images_render(request->api->images, request->target.argument, &request->out, err);
+
+    if (r == 0)
+        answer_json(request, MHD_HTTP_OK, &request->out);
+    return r;
+}
+
+static void on_removed(void *context, const struct error *err)
+{
+    if (err)
+        answer_problem(context, err);
+    else
+        answer_empty(context, MHD_HTTP_NO_CONTENT);
+}
+
+int delete_image(struct request *request, struct error **err)
+{
+    return images_remove(request->api->images, request->target.argument, on_removed, request, err);
+}
+
+int prepare_image(struct request *request, struct error **err)
+{
+    const char *name, *entrypoint;
+    int r = target_value(&request->target, "name", &name, err);
+
+    if (r == 0)
+        r = target_value(&request->target, "entrypoint", &entrypoint, err);
+    return r < 0 ? r : images_upload_begin(request->api->images, name, entrypoint, &request->upload, err);
+}
+
+static void on_imported(void *context, const char *reference, bool added, const struct error *failure)
+{
+    struct request *request = context;
+    auto_error struct error *err = NULL;
+
+    if (failure)
+        answer_problem(request, failure);
+    else if (images_render(request->api->images, reference, &request->out, &err) < 0)
+        answer_problem(request, err);
+    else
+        answer_json(request, added ? MHD_HTTP_CREATED : MHD_HTTP_OK, &request->out);
+}
+
+int post_image(struct request *request, struct error **err)
+{
+    struct image_upload *upload = request->upload;
+
+    request->upload = NULL; /* the store's from now on */
+    return images_upload_finish(upload, on_imported, request, err);
+}
+
+int post_pull(struct request *request, struct error **err)
+{
+    struct operation *operation;
+    int r = images_pull(request->api->images, request->json, &request->times, &operation, err);
+
+    if (r < 0)
+        return r;
+    core_render_operation(request->api->core, operation, &request->out);
+    snprintf(request->location, sizeof(request->location), "/v1/operations/%s", core_operation_id(operation));
+    return answer_when_committed(request, MHD_HTTP_ACCEPTED, err);
+}
