@@ -65,12 +65,12 @@ static void visit_hello(struct wire *w, void *message)
 
 static void visit_process(struct wire *w, struct plan_process *p)
 {
-    size_t budget = ARGUMENT_BYTES_MAX;
+    size_t budget = 2 * ARGUMENT_BYTES_MAX; /* the user's and the image's together, as plan_validate() counts */
 
-    wire_strings(w, &p->argv, ARGUMENT_MAX, &budget);
-    wire_strings(w, &p->env, ARGUMENT_MAX, &budget);
+    wire_strings(w, &p->argv, 2 * ARGUMENT_MAX, &budget);
+    wire_strings(w, &p->env, 2 * ARGUMENT_MAX, &budget);
     wire_string(w, &p->cwd, PATH_TEXT_MAX);
-    wire_string(w, &p->user, NAME_SIZE * 2);
+    wire_string(w, &p->user, 255);
     wire_bool(w, &p->tty);
     wire_bool(w, &p->open_stdin);
 }

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fabric: a network namespace of its own that holds one bridge per virtual link and the host ends of all instances.
+ * It is bind-mounted at RUN/fabric and survives the launcher. Any thread may call; each has its own netlink socket.
+ */
+#ifndef CORACLE_LAUNCHER_FABRIC_H
+#define CORACLE_LAUNCHER_FABRIC_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "model/plan.h"
+#include "netlink/netlink.h"
+#include "proto/messages.h"
+
+struct fabric;
+
+/* What one interface of an instance holds in the fabric; persisted in the instance's record. */
+struct fabric_port {
+    char link[LINK_NAME_SIZE];
+    struct in_addr ipv4;  /* 0: none */
+    struct in6_addr ipv6; /* :: none */
+};
+
+struct fabric_ports {
+    uint32_t number; /* of slots: names v<number>.<i> and interface indexes derive from it */
+    uint32_t count;
+    struct fabric_port list[NETWORK_PER_INSTANCE_MAX];
+};
+
+/* Opens the namespace at RUN/fabric, or makes it, and the links it holds. run_fd: the run directory, borrowed. */
+int fabric_open(int run_fd, const char *run_dir, struct fabric **ret_fabric, struct error **err);
+void fabric_close(struct fabric *fabric);
+int fabric_netns_fd(const struct fabric *fabric); /* borrowed */
+
+/* The calling thread's socket in the fabric, opened at the first use and closed with the thread; borrowed. */
+int fabric_socket(struct fabric *fabric, int *ret_fd, struct error **err);
+
+/* Makes or completes a virtual link. The same one again is no error; another gateway while instances are attached
+ * is CONFLICTING_STATE. */
+int fabric_link_add(struct fabric *fabric, const struct link *link, struct error **err);
+/* No error when there is none. NETWORK_IN_USE while instances are attached. */
+int fabric_link_remove(struct fabric *fabric, const char *name, struct error **err);
+/* Copies the link. -ENOENT (no *err) when there is none. */
+int fabric_link_get(struct fabric *fabric, const char *name, struct link *ret_link);
+
+/*
+ * Wires ports->count interfaces between the fabric and netns_fd: eth0 ... up on both ends, no address, silent. nics
+ * brings the MAC addresses, NULL for random ones (a shell of the pool). ret_netns_socket: owned by the caller.
+ */
+int fabric_wire(struct fabric *fabric, const struct fabric_ports *ports, int netns_fd, const struct plan_nic *nics,
+                int *ret_netns_socket, struct error **err);
+
+/* Gives wired interfaces their addresses, neighbours and routes; netns_socket comes from fabric_wire(). After a
+ * failure call fabric_unwire(). */
+int fabric_address(struct fabric *fabric, const struct fabric_ports *ports, int netns_socket,
+                   const struct plan_nic *nics, struct error **err);
+
+/* Forgets addresses and detaches the links; the interfaces go with the instance's namespace. */
+void fabric_unwire(struct fabric *fabric, const struct fabric_ports *ports);
+
+/* Counts an adopted instance's interfaces as attached. */
+void fabric_adopt(struct fabric *fabric, const struct fabric_ports *ports);
+
+/* Counters of all interfaces of an instance, as seen from it. */
+int fabric_stats(struct fabric *fabric, const struct fabric_ports *ports, struct netlink_stats *ret_stats,
+                 struct error **err);
+
+/* Deletes host ends whose number keep() denies: what a dead launcher was wiring. */
+int fabric_sweep(struct fabric *fabric, bool (*keep)(void *context, uint32_t number), void *context,
+                 unsigned *ret_removed, struct error **err);
+
+#endif

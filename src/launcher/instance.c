@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The registry of instances and what they hold on the host. Callers hold the launcher's lock where the header says so.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "launcher/files.h"
+#include "launcher/instance.h"
+#include "launcher/uplink.h"
+
+bool instance_id_valid(const char *text)
+{
+    for (size_t i = 0; i < INSTANCE_ID_SIZE - 1; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        if (dash ? text[i] != '-' : !text[i] || !strchr("0123456789abcdef", text[i]))
+            return false;
+    }
+    return text[INSTANCE_ID_SIZE - 1] == '\0';
+}
+
+static struct instance **bucket(struct launcher *l, const char *id)
+{
+    uint32_t h = 2166136261u; /* FNV-1a, 32 bits */
+
+    for (; *id; id++)
+        h = (h ^ (unsigned char)*id) * 16777619u;
+    return &l->registry[h % REGISTRY_BUCKETS];
+}
+
+struct instance *instance_find(struct launcher *l, const char *id)
+{
+    struct instance *i = *bucket(l, id);
+
+    while (i && strcmp(i->id, id) != 0)
+        i = i->next;
+    return i;
+}
+
+struct instance *instance_find_serial(struct launcher *l, uint64_t serial)
+{
+    for (size_t b = 0; b < REGISTRY_BUCKETS; b++)
+        for (struct instance *i = l->registry[b]; i; i = i->next)
+            if (i->serial == serial)
+                return i;
+    return NULL;
+}
+
+struct instance *instance_find_or_add(struct launcher *l, const char *id)
+{
+    struct instance *i = instance_find(l, id), **place = bucket(l, id);
+
+    if (i)
+        return i;
+    i = calloc(1, sizeof(*i));
+    if (!i)
+        return NULL;
+    memcpy(i->id, id, sizeof(i->id));
+    i->serial = ++l->next_serial;
+    i->next = *place;
+    *place = i;
+    return i;
+}
+
+void instance_forget(struct launcher *l, struct instance *i)
+{
+    struct instance **place = bucket(l, i->id);
+
+    while (*place != i)
+        place = &(*place)->next;
+    *place = i->next;
+    free(i);
+}
+
+void instance_each(struct launcher *l, bool (*each)(void *context, struct instance *i), void *context)
+{
+    for (size_t b = 0; b < REGISTRY_BUCKETS; b++)
+        for (struct instance *i = l->registry[b]; i; i = i->next)
+            if (!each(context, i))
+                return;
+}
+
+int instance_directory(struct launcher *l, const char *id, int *ret_fd, struct error **err)
+{
+    return directory_open(l->instances_fd, id, 0700, ret_fd, err);
+}
+
+static void remove_named(int parent, const char *id, const char *const *files, size_t count)
+{
+    auto_fd int dir = openat(parent, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (dir < 0)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (unlinkat(dir, files[i], 0) < 0 && errno == EISDIR)
+            unlinkat(dir, files[i], AT_REMOVEDIR);
+    if (unlinkat(parent, id, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        log_line(LOG_LEVEL_WARNING, id, "its directory cannot be removed: %s", strerror(errno));
+}
+
+void instance_remove_files(struct launcher *l, const char *id)
+{
+    static const char *const logs[] = {"log.0", "log.1"};
+    static const char *const files[] = {"init.sock", "exit", "lower", "writable", "root", "record.tmp", "record"};
+
+    remove_named(l->logs_fd, id, logs, sizeof(logs) / sizeof(logs[0]));
+    remove_named(l->instances_fd, id, files, sizeof(files) / sizeof(files[0]));
+}
+
+void instance_release_host(struct launcher *l, struct instance *i, bool keep_uid)
+{
+    if (i->published_count)
+        uplink_unpublish(l->uplink, i->id);
+    i->published_count = 0;
+    if (i->has_number) {
+        fabric_unwire(l->fabric, &i->ports);
+        slots_free(&l->numbers, i->ports.number);
+        i->has_number = false;
+        memset(&i->ports, 0, sizeof(i->ports));
+    }
+    if (i->has_uid && !keep_uid) {
+        slots_free(&l->uids, i->uid_slot);
+        i->has_uid = false;
+    }
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One instance as the launcher knows it, and the registry of all. See launcher.h for who may touch what. */
+#ifndef CORACLE_LAUNCHER_INSTANCE_H
+#define CORACLE_LAUNCHER_INSTANCE_H
+
+#include "launcher/launcher.h"
+
+/* NONE: a name only, while jobs for it are queued; forgotten with the last of them. */
+enum instance_state { INSTANCE_NONE, INSTANCE_STARTING, INSTANCE_RUNNING, INSTANCE_ENDED };
+
+struct execution {
+    struct execution *next;
+    struct runtime_exec exec;
+};
+
+struct instance {
+    struct instance *next;       /* in its bucket */
+    struct instance *ready_next; /* in the queue of ready ones */
+    struct job *first, *last;    /* waiting */
+    struct job *current;         /* a worker is at it */
+    uint64_t serial;             /* never used again: names it in epoll */
+
+    char id[INSTANCE_ID_SIZE];
+    char name[NAME_SIZE];
+    _Atomic enum instance_state state; /* read by LIST */
+    atomic_bool paused;
+    struct container *container;    /* INSTANCE_RUNNING */
+    struct container_record record; /* valid from INSTANCE_RUNNING on */
+    uint32_t uid_slot;
+    bool has_uid, has_number;  /* slots it holds */
+    bool writable;             /* has a writable layer: an ended one keeps its uid range for it */
+    struct fabric_ports ports; /* number valid when has_number */
+    struct spec_port published[PORT_PER_INSTANCE_MAX];
+    size_t published_count;
+    struct container_exit exit; /* INSTANCE_ENDED */
+    struct execution *executions;
+};
+
+/* Whether text is a UUID in lower case: it becomes part of paths. */
+bool instance_id_valid(const char *text);
+
+/* All under l->lock. find_or_add: NULL when out of memory. */
+struct instance *instance_find(struct launcher *l, const char *id);
+struct instance *instance_find_serial(struct launcher *l, uint64_t serial);
+struct instance *instance_find_or_add(struct launcher *l, const char *id);
+void instance_forget(struct launcher *l, struct instance *i);
+/* Calls each() for every instance until it returns false. */
+void instance_each(struct launcher *l, bool (*each)(void *context, struct instance *i), void *context);
+
+/* Opens RUN/instances/ID, made when absent. */
+int instance_directory(struct launcher *l, const char *id, int *ret_fd, struct error **err);
+
+/* record.c: the file "record" in the instance's directory. state says whether it counts as started. */
+int record_write(struct launcher *l, const struct instance *i, int dirfd, struct error **err);
+/* 0 and *i filled, -ENOENT when there is none, -EINVAL for a damaged one (both without *err). */
+int record_read(int dirfd, struct instance *i);
+
+/* Removes logs/ID and instances/ID with the files known to lie there; the record goes last. */
+void instance_remove_files(struct launcher *l, const char *id);
+
+/* Gives back numbers, addresses and published ports; the uid range too unless keep_uid. */
+void instance_release_host(struct launcher *l, struct instance *i, bool keep_uid);
+
+#endif

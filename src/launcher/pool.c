@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The warm pool. Workers take and teach, one thread fills.
+ *
+ * A kind is what a shell must have been made for: layers, writable size, links. The kinds used last share the depth of
+ * host.conf evenly (the one used last gets the remainder); shells beyond a kind's share are destroyed. So one image in
+ * use has the whole pool, two have half each, and an image used once disappears when enough others came after it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "launcher/pool.h"
+
+enum {
+    POOL_MAX = 64, /* the bound of pool_depth */
+    POOL_STACK = 512 * 1024,
+    FILL_NICE = 10,
+    IDLE_POLL_MS = 2,       /* between looks whether the workers are idle */
+    BUSY_WAIT_MAX_MS = 500, /* under a steady load the pool fills all the same */
+    PARK_TIMEOUT_MS = 10000,
+    RETRY_S = 5, /* after a shell could not be made */
+};
+
+struct kind {
+    struct plan_root root;
+    uint32_t link_count;
+    char links[NETWORK_PER_INSTANCE_MAX][LINK_NAME_SIZE];
+};
+
+struct entry {
+    struct kind kind;
+    struct warm_shell *shells; /* at most depth */
+    unsigned ready;
+};
+
+struct pool {
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stopping;
+    unsigned depth;
+    struct entry *entries; /* most recently used first; at most depth */
+    unsigned entry_count;
+    uint64_t taken, missed, shells_made;
+    uint32_t generation; /* raised by pool_drop(): a shell made meanwhile may be stale */
+    bool filling;
+    pthread_cond_t filled;
+};
+
+static void kind_of(const struct launch_plan *plan, struct kind *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    ret->root.layer_count = plan->root.layer_count;
+    for (size_t i = 0; i < plan->root.layer_count; i++)
+        memcpy(ret->root.layers[i], plan->root.layers[i], DIGEST_HEX_SIZE);
+    ret->root.read_only = plan->root.read_only;
+    ret->root.writable_bytes = plan->root.writable_bytes;
+    ret->link_count = (uint32_t)plan->nic_count;
+    for (size_t i = 0; i < plan->nic_count; i++)
+        memcpy(ret->links[i], plan->nics[i].link, LINK_NAME_SIZE);
+}
+
+/* memcmp would compare padding and what lies behind a terminator. */
+static bool same_kind(const struct kind *a, const struct kind *b)
+{
+    if (a->root.layer_count != b->root.layer_count || a->root.read_only != b->root.read_only ||
+        a->root.writable_bytes != b->root.writable_bytes || a->link_count != b->link_count)
+        return false;
+    for (size_t i = 0; i < a->root.layer_count; i++)
+        if (strcmp(a->root.layers[i], b->root.layers[i]) != 0)
+            return false;
+    for (uint32_t i = 0; i < a->link_count; i++)
+        if (strcmp(a->links[i], b->links[i]) != 0)
+            return false;
+    return true;
+}
+
+static struct entry *find(struct pool *p, const struct kind *kind)
+{
+    for (unsigned i = 0; i < p->entry_count; i++)
+        if (same_kind(&p->entries[i].kind, kind))
+            return &p->entries[i];
+    return NULL;
+}
+
+static unsigned share(const struct pool *p, unsigned index)
+{
+    return p->depth / p->entry_count + (index == 0 ? p->depth % p->entry_count : 0);
+}
+
+void warm_shell_destroy(struct launcher *l, struct warm_shell *w)
+{
+    auto_error struct error *err = NULL;
+    bool clean = shell_destroy(w->shell, &err) == 0;
+
+    w->netns_socket = close_fd(w->netns_socket);
+    fabric_unwire(l->fabric, &w->ports);
+    slots_free(&l->numbers, w->ports.number);
+    if (clean)
+        slots_free(&l->uids, w->uid_slot);
+    else
+        log_error(NULL, err, "a shell of the pool left something behind"); /* its uid range stays blocked */
+}
+
+/* An init may have been killed (out of memory) while it was parked. */
+static bool shell_lives(const struct warm_shell *w)
+{
+    struct pollfd p = {.fd = shell_pidfd(w->shell), .events = POLLIN};
+
+    return poll(&p, 1, 0) == 0;
+}
+
+bool pool_take(struct launcher *l, const struct launch_plan *plan, struct warm_shell *ret_shell)
+{
+    struct pool *p = l->pool;
+    struct warm_shell w;
+    struct kind kind;
+    struct entry *e;
+    bool got = false;
+
+    kind_of(plan, &kind);
+    while (!got) {
+        pthread_mutex_lock(&p->lock);
+        e = find(p, &kind);
+        if (!e || !e->ready) {
+            p->missed++;
+            pthread_mutex_unlock(&p->lock);
+            return false;
+        }
+        w = e->shells[0]; /* the oldest: it has settled longest */
+        memmove(e->shells, e->shells + 1, --e->ready * sizeof(w));
+        got = shell_lives(&w);
+        p->taken += got;
+        pthread_mutex_unlock(&p->lock);
+        if (!got)
+            warm_shell_destroy(l, &w);
+    }
+    *ret_shell = w;
+    return true;
+}
+
+/* Moves the entry to the front, made when new; the least recently used one makes room. Returns shells to destroy. */
+static unsigned promote(struct pool *p, const struct kind *kind, struct warm_shell *ret_surplus)
+{
+    struct entry *e = find(p, kind), moved;
+    unsigned surplus = 0, index;
+
+    if (!e && p->entry_count == p->depth) {
+        struct entry *last = &p->entries[--p->entry_count];
+        memcpy(ret_surplus, last->shells, last->ready * sizeof(*last->shells));
+        surplus = last->ready;
+        free(last->shells);
+    }
+    if (!e) {
+        e = &p->entries[p->entry_count];
+        *e = (struct entry){.kind = *kind, .shells = calloc(p->depth, sizeof(*e->shells))};
+        if (!e->shells)
+            return surplus;
+        p->entry_count++;
+    }
+    index = (unsigned)(e - p->entries);
+    moved = *e;
+    memmove(p->entries + 1, p->entries, index * sizeof(moved));
+    p->entries[0] = moved;
+    return surplus;
+}
+
+void pool_learn(struct launcher *l, const struct launch_plan *plan)
+{
+    struct warm_shell surplus[POOL_MAX];
+    struct pool *p = l->pool;
+    unsigned count;
+    struct kind kind;
+
+    if (!p->depth)
+        return;
+    kind_of(plan, &kind);
+    pthread_mutex_lock(&p->lock);
+    count = promote(p, &kind, surplus);
+    pthread_cond_signal(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    for (unsigned i = 0; i < count; i++)
+        warm_shell_destroy(l, &surplus[i]);
+}
+
+static bool uses(const struct kind *k, const char *layer, const char *link)
+{
+    for (size_t i = 0; layer && i < k->root.layer_count; i++)
+        if (strcmp(k->root.layers[i], layer) == 0)
+            return true;
+    for (uint32_t i = 0; link && i < k->link_count; i++)
+        if (strcmp(k->links[i], link) == 0)
+            return true;
+    return false;
+}
+
+void pool_drop(struct launcher *l, const char *layer, const char *link)
+{
+    struct warm_shell dropped[POOL_MAX];
+    struct pool *p = l->pool;
+    unsigned count = 0;
+
+    pthread_mutex_lock(&p->lock);
+    p->generation++;
+    while (p->filling)
+        pthread_cond_wait(&p->filled, &p->lock);
+    for (unsigned i = 0; i < p->entry_count;) {
+        struct entry *e = &p->entries[i];
+        if (!uses(&e->kind, layer, link)) {
+            i++;
+            continue;
+        }
+        memcpy(dropped + count, e->shells, e->ready * sizeof(*e->shells));
+        count += e->ready;
+        free(e->shells);
+        memmove(e, e + 1, (--p->entry_count - i) * sizeof(*e));
+    }
+    pthread_mutex_unlock(&p->lock);
+    for (unsigned i = 0; i < count; i++)
+        warm_shell_destroy(l, &dropped[i]);
+}
+
+void pool_figures(struct launcher *l, struct message_pool_reply *ret)
+{
+    struct pool *p = l->pool;
+
+    pthread_mutex_lock(&p->lock);
+    *ret = (struct message_pool_reply){.depth = p->depth, .taken = p->taken, .missed = p->missed};
+    for (unsigned i = 0; i < p->entry_count; i++)
+        ret->ready += p->entries[i].ready;
+    pthread_mutex_unlock(&p->lock);
+}
+
+static int make_shell(struct launcher *l, const struct kind *kind, uint64_t number, struct warm_shell *ret,
+                      struct error **err)
+{
+    struct warm_shell w = {.netns_socket = -1};
+    char tag[RUNTIME_TAG_SIZE];
+    struct steps steps = {0};
+    int r;
+
+    if (slots_take(&l->uids, &w.uid_slot) < 0)
+        return error_set(err, ENOSPC, "UID_POOL_EXHAUSTED", "no uid range is free");
+    if (slots_take(&l->numbers, &w.ports.number) < 0) {
+        slots_free(&l->uids, w.uid_slot);
+        return error_set(err, ENOSPC, "UID_POOL_EXHAUSTED", "no interface number is free");
+    }
+    for (uint32_t i = 0; i < kind->link_count; i++)
+        memcpy(w.ports.list[i].link, kind->links[i], LINK_NAME_SIZE);
+    snprintf(tag, sizeof(tag), "pool-%d-%llu", (int)getpid(), (unsigned long long)number);
+    r = shell_create(l->runtime, tag, UID_FIRST + w.uid_slot * RUNTIME_ID_COUNT, &w.shell, &steps, err);
+    if (r == 0)
+        r = shell_set_root(w.shell, &kind->root, -1, &steps, err);
+    if (r == 0) {
+        w.ports.count = kind->link_count;
+        r = fabric_wire(l->fabric, &w.ports, shell_netns_fd(w.shell), NULL, &w.netns_socket, err);
+        if (r < 0)
+            w.ports.count = 0; /* nothing is attached */
+    }
+    if (r == 0)
+        r = shell_wait(w.shell, PARK_TIMEOUT_MS, err);
+    if (r < 0) {
+        warm_shell_destroy(l, &w);
+        return r;
+    }
+    *ret = w;
+    return 0;
+}
+
+/* Which kind lacks a shell, or which has one too many. Under the lock. */
+static struct entry *lacking(struct pool *p)
+{
+    for (unsigned i = 0; i < p->entry_count; i++)
+        if (p->entries[i].ready < share(p, i))
+            return &p->entries[i];
+    return NULL;
+}
+
+static struct entry *overfull(struct pool *p)
+{
+    for (unsigned i = 0; i < p->entry_count; i++)
+        if (p->entries[i].ready > share(p, i))
+            return &p->entries[i];
+    return NULL;
+}
+
+/* Leaves the host to the requests under way; the lock is not held. */
+static void let_others_first(struct launcher *l)
+{
+    struct timespec pause = {.tv_nsec = IDLE_POLL_MS * 1000000};
+
+    for (int waited = 0; waited < BUSY_WAIT_MAX_MS && !l->pool->stopping; waited += IDLE_POLL_MS) {
+        nanosleep(&pause, NULL);
+        if (workers_idle(l))
+            return;
+    }
+}
+
+static void pause_after_failure(struct pool *p)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += RETRY_S;
+    if (!p->stopping)
+        pthread_cond_timedwait(&p->wake, &p->lock, &until);
+}
+
+/* Makes one shell of a kind and parks it; called and returns with the lock held. */
+static void fill_one(struct launcher *l, const struct entry *e)
+{
+    auto_error struct error *err = NULL;
+    struct pool *p = l->pool;
+    struct kind kind = e->kind;
+    uint64_t number = ++p->shells_made;
+    uint32_t generation = p->generation;
+    struct entry *place;
+    struct warm_shell w;
+    int r;
+
+    p->filling = true;
+    pthread_mutex_unlock(&p->lock);
+    r = make_shell(l, &kind, number, &w, &err);
+    pthread_mutex_lock(&p->lock);
+    place = r == 0 && generation == p->generation && !p->stopping ? find(p, &kind) : NULL;
+    if (place && place->ready < p->depth) {
+        place->shells[place->ready++] = w;
+    } else if (r == 0) {
+        pthread_mutex_unlock(&p->lock);
+        warm_shell_destroy(l, &w);
+        pthread_mutex_lock(&p->lock);
+    }
+    p->filling = false;
+    pthread_cond_broadcast(&p->filled);
+    if (r < 0) {
+        log_error(NULL, err, "the pool could not make a shell");
+        pause_after_failure(p);
+    }
+}
+
+static void drop_one(struct launcher *l, struct entry *e)
+{
+    struct warm_shell w = e->shells[--e->ready];
+
+    pthread_mutex_unlock(&l->pool->lock);
+    warm_shell_destroy(l, &w);
+    pthread_mutex_lock(&l->pool->lock);
+}
+
+static void *fill(void *context)
+{
+    struct launcher *l = context;
+    struct pool *p = l->pool;
+    struct entry *e;
+
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), FILL_NICE);
+    pthread_mutex_lock(&p->lock);
+    while (!p->stopping) {
+        if (!lacking(p) && !overfull(p)) {
+            pthread_cond_wait(&p->wake, &p->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&p->lock);
+        let_others_first(l);
+        pthread_mutex_lock(&p->lock);
+        if (p->stopping)
+            break;
+        if ((e = overfull(p)))
+            drop_one(l, e);
+        else if ((e = lacking(p)))
+            fill_one(l, e);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+int pool_open(struct launcher *l, struct error **err)
+{
+    struct pool *p = calloc(1, sizeof(*p));
+    pthread_attr_t attributes;
+    int e;
+
+    if (!p)
+        return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the pool");
+    p->depth = l->options.pool_depth;
+    p->entries = calloc(p->depth ? p->depth : 1, sizeof(*p->entries));
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    pthread_cond_init(&p->filled, NULL);
+    l->pool = p;
+    if (!p->entries)
+        return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the pool");
+    if (!p->depth)
+        return 0;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, POOL_STACK);
+    e = pthread_create(&p->thread, &attributes, fill, l);
+    pthread_attr_destroy(&attributes);
+    if (e)
+        return error_set_errno(err, e, "START_FAILED", "starting the pool's thread");
+    p->running = true;
+    return 0;
+}
+
+void pool_close(struct launcher *l)
+{
+    struct pool *p = l->pool;
+
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->stopping = true;
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    if (p->running)
+        pthread_join(p->thread, NULL);
+    for (unsigned i = 0; i < p->entry_count; i++) {
+        for (unsigned s = 0; s < p->entries[i].ready; s++)
+            warm_shell_destroy(l, &p->entries[i].shells[s]);
+        free(p->entries[i].shells);
+    }
+    free(p->entries);
+    free(p);
+    l->pool = NULL;
+}

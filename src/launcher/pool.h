@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The warm pool: parked shells with their root, network pair and cgroups ready, but no address, no limits and no
+ * application. Filled by one thread of low priority while no request is under way, for the images used last.
+ */
+#ifndef CORACLE_LAUNCHER_POOL_H
+#define CORACLE_LAUNCHER_POOL_H
+
+#include "launcher/launcher.h"
+
+/* A shell with what belongs to it; ownership moves as a whole. */
+struct warm_shell {
+    struct shell *shell;
+    uint32_t uid_slot;
+    struct fabric_ports ports; /* wired, without addresses; number is a slot of l->numbers */
+    int netns_socket;
+};
+
+int pool_open(struct launcher *l, struct error **err);
+/* Stops the thread and destroys the shells. */
+void pool_close(struct launcher *l);
+
+/* Takes a shell fit for the plan. Returns whether there was one; counts hits and misses. */
+bool pool_take(struct launcher *l, const struct launch_plan *plan, struct warm_shell *ret_shell);
+
+/* After a start: this kind of plan is worth a place in the pool. */
+void pool_learn(struct launcher *l, const struct launch_plan *plan);
+
+/* Drops shells that use a layer (hex) or a link (name); either may be NULL. Returns when they are gone. */
+void pool_drop(struct launcher *l, const char *layer, const char *link);
+
+void pool_figures(struct launcher *l, struct message_pool_reply *ret_reply);
+
+/* Destroys one shell and gives back what it holds. */
+void warm_shell_destroy(struct launcher *l, struct warm_shell *w);
+
+#endif

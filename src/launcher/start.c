@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * START: from a plan to a running instance, on a worker thread. Checks everything, writes the record, takes a warm
+ * shell or makes a cold one, gives it its network, starts the application. Whatever fails, what was made is taken back
+ * in the reverse order, and a launcher that dies in between leaves a record of state "starting", which the next one
+ * undoes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "launcher/files.h"
+#include "launcher/instance.h"
+#include "launcher/pool.h"
+#include "launcher/uplink.h"
+
+enum {
+    EXIT_FILE_BYTES = 4096, /* reserved beforehand: the exit status must not be lost to a full /run */
+    INIT_BACKLOG = 16,
+    STORAGE_MIN = 64 * 1024,
+};
+
+/* One start under way. */
+struct start {
+    struct launcher *l;
+    struct job *job;
+    struct instance *i;
+    struct launch_plan *plan;
+    bool again; /* the instance ran before and ended */
+    bool warm;
+    struct shell *shell; /* ours until it became i->container */
+    int dir, logs, log_fds[2], exit_fd, listen_fd, netns_socket;
+    struct steps steps;
+};
+
+static int check_layers(const struct start *s, struct error **err)
+{
+    struct stat st;
+
+    for (size_t n = 0; n < s->plan->root.layer_count; n++) {
+        const char *hex = s->plan->root.layers[n];
+        if (fstatat(s->l->layers_fd, hex, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode)) {
+            error_set(err, ENOENT, "IMAGE_NOT_FOUND", "layer %s is not in the image store", hex);
+            error_hint(err, "import the image again");
+            return -ENOENT;
+        }
+    }
+    return 0;
+}
+
+static int check_links(const struct start *s, struct error **err)
+{
+    struct link link;
+
+    for (size_t n = 0; n < s->plan->nic_count; n++)
+        if (fabric_link_get(s->l->fabric, s->plan->nics[n].link, &link) < 0)
+            return error_set(err, ENOENT, "NETWORK_NOT_FOUND", "there is no network %s", s->plan->nics[n].link);
+    return 0;
+}
+
+/* The plan comes from a process that may be compromised: every bound is looked at again here. */
+static int check_plan(struct start *s, struct error **err)
+{
+    struct launch_plan *p = s->plan;
+    int r;
+
+    r = plan_validate(p, err);
+    if (r < 0)
+        return r;
+    if (p->kind != PLAN_CONTAINER)
+        return error_set(err, EINVAL, "LAUNCHER_REFUSED", "the launcher does not run plans of kind %d", p->kind);
+    if (p->capabilities & ~runtime_capabilities_allowed())
+        return error_set(err, EPERM, "LAUNCHER_REFUSED", "the plan asks for capabilities nobody may have (0x%x)",
+                         p->capabilities & ~runtime_capabilities_allowed());
+    if (!p->log_bytes_max)
+        p->log_bytes_max = s->l->options.log_bytes;
+    if (!p->root.read_only && !p->root.writable_bytes)
+        p->root.writable_bytes = s->l->options.storage_default;
+    if (!p->root.read_only && p->root.writable_bytes < STORAGE_MIN)
+        return error_set(err, EINVAL, "INVALID_VALUE", "storage: at least %d bytes are needed", STORAGE_MIN);
+    r = runtime_check_limits(s->l->runtime, &p->limits, err);
+    if (r == 0)
+        r = check_layers(s, err);
+    if (r == 0)
+        r = check_links(s, err);
+    return r < 0 ? r : uplink_check(s->l, p, err);
+}
+
+static int check_cancelled(const struct start *s, struct error **err)
+{
+    if (!atomic_load(&s->job->cancelled))
+        return 0;
+    return error_set(err, ECANCELED, "CANCELLED", "the start of %s was cancelled", s->plan->name);
+}
+
+static int failed(struct error **err, const char *what)
+{
+    int e = errno;
+
+    return error_set_errno(err, e, e == ENOSPC || e == EDQUOT ? "NO_SPACE" : "START_FAILED", "%s", what);
+}
+
+/* The socket lies in a folder of arbitrary depth: bound by way of the folder's descriptor, sun_path is short. */
+static int open_listener(struct start *s, struct error **err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/init.sock", s->dir);
+    s->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (s->listen_fd < 0)
+        return failed(err, "making init.sock");
+    if (unlinkat(s->dir, "init.sock", 0) < 0 && errno != ENOENT)
+        return failed(err, "removing the old init.sock");
+    if (bind(s->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(s->listen_fd, INIT_BACKLOG) < 0)
+        return failed(err, "binding init.sock");
+    return 0;
+}
+
+static int open_files(struct start *s, struct error **err)
+{
+    static const char *const names[] = {"log.0", "log.1"};
+    int r;
+
+    r = directory_open(s->l->logs_fd, s->i->id, 0700, &s->logs, err);
+    if (r < 0)
+        return r;
+    for (int n = 0; n < 2; n++) {
+        s->log_fds[n] = openat(s->logs, names[n], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (s->log_fds[n] < 0)
+            return failed(err, "opening the log files");
+    }
+    s->exit_fd = openat(s->dir, "exit", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (s->exit_fd < 0 || fallocate(s->exit_fd, FALLOC_FL_KEEP_SIZE, 0, EXIT_FILE_BYTES) < 0)
+        return failed(err, "making the exit file");
+    return open_listener(s, err);
+}
+
+/* Numbers and, from the pool or to be made, the shell they belong to. */
+static int take_numbers(struct start *s, struct error **err)
+{
+    struct instance *i = s->i;
+
+    if (!i->has_uid && slots_take(&s->l->uids, &i->uid_slot) < 0) {
+        error_set(err, ENOSPC, "UID_POOL_EXHAUSTED", "all %d uid ranges are in use", SLOT_COUNT);
+        error_hint(err, "remove instances that have ended");
+        return -ENOSPC;
+    }
+    i->has_uid = true;
+    if (slots_take(&s->l->numbers, &i->ports.number) < 0)
+        return error_set(err, ENOSPC, "UID_POOL_EXHAUSTED", "all interface numbers are in use");
+    i->has_number = true;
+    return 0;
+}
+
+/* A warm shell brings its own uid range, which a kept writable layer does not fit. */
+static bool take_warm(struct start *s)
+{
+    struct instance *i = s->i;
+    struct warm_shell w;
+
+    if (s->plan->start_mode == START_COLD || i->has_uid || !pool_take(s->l, s->plan, &w))
+        return false;
+    s->shell = w.shell;
+    s->netns_socket = w.netns_socket;
+    i->uid_slot = w.uid_slot;
+    i->ports = w.ports;
+    i->has_uid = i->has_number = true;
+    return true;
+}
+
+static int choose_shell(struct start *s, struct error **err)
+{
+    s->warm = take_warm(s);
+    if (s->warm)
+        return 0;
+    if (s->plan->start_mode == START_POOL) {
+        error_set(err, EAGAIN, "CONFLICTING_STATE", "start_mode pool: no warm shell is ready for this image");
+        error_hint(err, "wait until `coracle doctor` shows one ready, or use start_mode auto");
+        return -EAGAIN;
+    }
+    return take_numbers(s, err);
+}
+
+static void note_addresses(struct start *s)
+{
+    struct fabric_ports *ports = &s->i->ports;
+
+    for (size_t n = 0; n < s->plan->nic_count; n++) {
+        const struct plan_nic *nic = &s->plan->nics[n];
+        memcpy(ports->list[n].link, nic->link, LINK_NAME_SIZE);
+        ports->list[n].ipv4 = nic->prefix4 ? nic->ipv4 : (struct in_addr){0};
+        ports->list[n].ipv6 = nic->prefix6 ? nic->ipv6 : (struct in6_addr){0};
+    }
+    s->i->published_count = s->plan->port_count;
+    memcpy(s->i->published, s->plan->ports, sizeof(s->i->published));
+}
+
+static int write_first_record(struct start *s, struct error **err)
+{
+    struct fabric_ports all = s->i->ports;
+    int r;
+
+    /* the record names every address the start may make, the instance only what it has */
+    note_addresses(s);
+    s->i->ports.count = (uint32_t)s->plan->nic_count;
+    memset(&s->i->record, 0, sizeof(s->i->record));
+    s->i->state = s->again ? INSTANCE_ENDED : INSTANCE_STARTING; /* what a successor should find */
+    r = record_write(s->l, s->i, s->dir, err);
+    s->i->state = INSTANCE_STARTING;
+    s->i->ports.count = all.count;
+    s->i->published_count = 0;
+    return r;
+}
+
+static int make_cold(struct start *s, struct error **err)
+{
+    struct instance *i = s->i;
+    int r;
+
+    r = shell_create(s->l->runtime, i->id, UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT, &s->shell, &s->steps, err);
+    if (r == 0)
+        r = check_cancelled(s, err);
+    if (r == 0)
+        r = shell_set_root(s->shell, &s->plan->root, s->dir, &s->steps, err);
+    if (r < 0)
+        return r;
+    /* the init mounts the root while the interfaces are made here */
+    uint64_t begin = monotonic_ns();
+    i->ports.count = (uint32_t)s->plan->nic_count;
+    r = fabric_wire(s->l->fabric, &i->ports, shell_netns_fd(s->shell), s->plan->nics, &s->netns_socket, err);
+    if (r < 0)
+        i->ports.count = 0; /* nothing is attached */
+    steps_add(&s->steps, "veth", begin, monotonic_ns());
+    return r < 0 ? r : check_cancelled(s, err);
+}
+
+static int give_addresses(struct start *s, struct error **err)
+{
+    uint64_t begin = monotonic_ns();
+    struct instance *i = s->i;
+    int r;
+
+    r = fabric_address(s->l->fabric, &i->ports, s->netns_socket, s->plan->nics, err);
+    steps_add(&s->steps, "addresses", begin, monotonic_ns());
+    s->netns_socket = close_fd(s->netns_socket);
+    if (r < 0 || !s->plan->port_count)
+        return r;
+    begin = monotonic_ns();
+    r = uplink_publish(s->l->uplink, i->id, s->plan->nics[0].ipv4, s->plan->ports, s->plan->port_count, err);
+    if (r == 0)
+        i->published_count = s->plan->port_count;
+    steps_add(&s->steps, "publish", begin, monotonic_ns());
+    return r;
+}
+
+static int start_application(struct start *s, struct error **err)
+{
+    struct shell_start how = {.plan = s->plan,
+                              .instance_dirfd = s->dir,
+                              .log_fds = {s->log_fds[0], s->log_fds[1]},
+                              .exit_fd = s->exit_fd,
+                              .listen_fd = s->listen_fd};
+    struct instance *i = s->i;
+    int r;
+
+    r = shell_start(s->shell, &how, &i->container, &s->steps, err);
+    if (r < 0)
+        return r;
+    s->shell = NULL;
+    container_record(i->container, &i->record);
+    i->writable = !s->plan->root.read_only;
+    i->state = INSTANCE_RUNNING;
+    uint64_t begin = monotonic_ns();
+    r = record_write(s->l, i, s->dir, err);
+    steps_add(&s->steps, "record", begin, monotonic_ns());
+    if (r == 0)
+        r = check_cancelled(s, err);
+    if (r == 0 && watch(s->l, container_pidfd(i->container), i->serial, 0, false) < 0)
+        r = error_set_errno(err, errno, "INTERNAL", "watching the instance");
+    return r;
+}
+
+/* Takes back everything a failed start made; an instance that ran before is as it was. */
+static void undo(struct start *s)
+{
+    auto_error struct error *err = NULL;
+    struct instance *i = s->i;
+    bool clean = true;
+
+    s->netns_socket = close_fd(s->netns_socket);
+    if (i->container) {
+        unwatch(s->l, container_pidfd(i->container));
+        clean = container_destroy(take_ptr(i->container), &err) == 0;
+    }
+    if (s->shell)
+        clean = shell_destroy(take_ptr(s->shell), &err) == 0;
+    if (!clean) {
+        log_error(i->id, err, "a failed start left something behind");
+        i->has_uid = false; /* its range stays blocked until the next sweep */
+    }
+    if (!s->again && s->dir >= 0)
+        runtime_writable_release(s->dir, NULL);
+    instance_release_host(s->l, i, s->again && i->writable);
+}
+
+static void settle_failure(struct start *s)
+{
+    struct instance *i = s->i;
+
+    undo(s);
+    if (s->again) {
+        i->state = INSTANCE_ENDED;
+        record_write(s->l, i, s->dir, NULL);
+    } else {
+        instance_remove_files(s->l, i->id);
+        i->state = INSTANCE_NONE;
+    }
+}
+
+static int build(struct start *s, struct error **err)
+{
+    uint64_t begin = monotonic_ns();
+    int r;
+
+    r = instance_directory(s->l, s->i->id, &s->dir, err);
+    if (r == 0)
+        r = choose_shell(s, err);
+    if (r == 0)
+        r = write_first_record(s, err);
+    if (r == 0)
+        r = open_files(s, err);
+    steps_add(&s->steps, "files", begin, monotonic_ns());
+    if (r == 0 && !s->warm)
+        r = make_cold(s, err);
+    if (r == 0)
+        r = give_addresses(s, err);
+    if (r == 0)
+        r = check_cancelled(s, err);
+    return r < 0 ? r : start_application(s, err);
+}
+
+static void close_files(struct start *s)
+{
+    int *fds[] = {&s->dir, &s->logs, &s->log_fds[0], &s->log_fds[1], &s->exit_fd, &s->listen_fd, &s->netns_socket};
+
+    for (size_t n = 0; n < sizeof(fds) / sizeof(fds[0]); n++)
+        *fds[n] = close_fd(*fds[n]);
+}
+
+/* Builds and settles; a warm shell that turns out unfit is replaced by a cold one where the plan leaves the choice. */
+static int attempt(struct start *s, struct error **err)
+{
+    auto_error struct error *first = NULL;
+    int r = build(s, &first);
+
+    if (r == 0)
+        return 0;
+    settle_failure(s);
+    if (s->warm && s->plan->start_mode == START_AUTO && strcmp(first->code, "START_FAILED") == 0) {
+        log_error(s->i->id, first, "the warm start failed, trying a cold one");
+        close_files(s);
+        s->plan->start_mode = START_COLD;
+        s->steps.count = 0;
+        s->i->state = INSTANCE_STARTING;
+        r = build(s, err);
+        if (r < 0)
+            settle_failure(s);
+        return r;
+    }
+    if (err)
+        *err = take_ptr(first);
+    return r;
+}
+
+void job_start(struct launcher *l, struct job *job)
+{
+    struct start s = {.l = l,
+                      .job = job,
+                      .i = job->instance,
+                      .plan = job->message.body,
+                      .dir = -1,
+                      .logs = -1,
+                      .log_fds = {-1, -1},
+                      .exit_fd = -1,
+                      .listen_fd = -1,
+                      .netns_socket = -1};
+    auto_error struct error *err = NULL;
+    struct message_started started = {0};
+    uint64_t begin = monotonic_ns();
+    int r;
+
+    if (s.i->state == INSTANCE_RUNNING)
+        r = error_set(&err, EBUSY, "CONFLICTING_STATE", "%s is running already", s.i->name);
+    else
+        r = check_cancelled(&s, &err);
+    if (r == 0)
+        r = check_plan(&s, &err);
+    steps_add(&s.steps, "check", begin, monotonic_ns());
+    if (r == 0) {
+        s.again = s.i->state == INSTANCE_ENDED;
+        s.i->state = INSTANCE_STARTING;
+        s.i->paused = false;
+        snprintf(s.i->name, sizeof(s.i->name), "%s", s.plan->name);
+        if (s.again && !s.i->writable)
+            instance_release_host(l, s.i, false);
+        r = attempt(&s, &err);
+    }
+    if (r == 0) {
+        started.pid = s.i->record.pid;
+        started.uid_base = s.i->record.uid_base;
+        started.warm = s.warm;
+        started.steps = s.steps;
+        reply(l, job, MESSAGE_STARTED, &started, NULL, 0);
+        pool_learn(l, s.plan);
+    } else {
+        reply_error(l, job, err);
+    }
+    close_files(&s);
+    if (r == 0)
+        log_line(LOG_LEVEL_INFO, s.i->id, "started %s%s in %llu us, pid %d", s.i->name, s.warm ? " warm" : "",
+                 (unsigned long long)(monotonic_ns() - begin) / 1000, started.pid);
+    else
+        log_error(s.i->id, err, "start of %s failed", s.plan->name[0] ? s.plan->name : "an instance");
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Jobs: the main thread queues them on their instance, workers take the instances that are ready. An instance has at
+ * most one job under way, so what is asked of it happens in the order it was asked; different instances run in
+ * parallel.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "launcher/instance.h"
+
+enum { WORKER_MAX = 8, WORKER_STACK = 512 * 1024 };
+
+static pthread_t workers[WORKER_MAX];
+static unsigned worker_count;
+
+static void push_ready(struct launcher *l, struct instance *i)
+{
+    i->ready_next = NULL;
+    if (l->ready_last)
+        l->ready_last->ready_next = i;
+    else
+        l->ready_first = i;
+    l->ready_last = i;
+    pthread_cond_signal(&l->work);
+}
+
+static void append(struct launcher *l, struct instance *i, struct job *job)
+{
+    bool was_empty = !i->first;
+
+    if (i->last)
+        i->last->next = job;
+    else
+        i->first = job;
+    i->last = job;
+    l->jobs++;
+    if (was_empty && !i->current)
+        push_ready(l, i);
+}
+
+static void end_job(struct job *job)
+{
+    proto_message_end(&job->message);
+    free(job);
+}
+
+int job_queue(struct launcher *l, const char *id, struct proto_message *message, uint64_t connection,
+              struct error **err)
+{
+    struct job *job = calloc(1, sizeof(*job));
+    int r = 0;
+
+    if (!job)
+        return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a request");
+    pthread_mutex_lock(&l->lock);
+    if (l->jobs >= JOBS_MAX)
+        r = error_set(err, EAGAIN, "TOO_MANY_REQUESTS", "%d requests are waiting already", JOBS_MAX);
+    else if (!(job->instance = instance_find_or_add(l, id)))
+        r = error_set(err, ENOMEM, "NO_MEMORY", "no memory for an instance");
+    if (r == 0) {
+        job->message = *message;
+        job->connection = connection;
+        *message = (struct proto_message){0};
+        append(l, job->instance, job);
+    }
+    pthread_mutex_unlock(&l->lock);
+    if (r < 0)
+        free(job);
+    return r;
+}
+
+void job_queue_ended(struct launcher *l, uint64_t serial, uint32_t exec)
+{
+    struct job *job = calloc(1, sizeof(*job));
+
+    if (!job) {
+        log_line(LOG_LEVEL_ERROR, NULL, "no memory to note that an instance ended");
+        return;
+    }
+    job->exec = exec;
+    pthread_mutex_lock(&l->lock);
+    job->instance = instance_find_serial(l, serial);
+    if (job->instance)
+        append(l, job->instance, job);
+    pthread_mutex_unlock(&l->lock);
+    if (!job->instance)
+        free(job);
+}
+
+struct search {
+    uint64_t connection;
+    uint32_t request;
+    bool found;
+};
+
+static bool cancel_if_same(void *context, struct instance *i)
+{
+    struct search *s = context;
+
+    for (struct job *j = i->current ? i->current : i->first; j; j = j == i->current ? i->first : j->next) {
+        if (j->message.type != MESSAGE_START || j->connection != s->connection || j->message.request != s->request)
+            continue;
+        atomic_store(&j->cancelled, true);
+        s->found = true;
+        return false;
+    }
+    return true;
+}
+
+bool job_cancel(struct launcher *l, uint64_t connection, uint32_t request)
+{
+    struct search s = {connection, request, false};
+
+    pthread_mutex_lock(&l->lock);
+    instance_each(l, cancel_if_same, &s);
+    pthread_mutex_unlock(&l->lock);
+    return s.found;
+}
+
+bool workers_idle(struct launcher *l)
+{
+    bool idle;
+
+    pthread_mutex_lock(&l->lock);
+    idle = l->jobs == 0 && l->busy_workers == 0;
+    pthread_mutex_unlock(&l->lock);
+    return idle;
+}
+
+/* Waits for a ready instance and takes its next job; NULL when the launcher stops. */
+static struct job *take_job(struct launcher *l)
+{
+    struct instance *i;
+    struct job *job;
+
+    while (!l->ready_first && !l->stopping)
+        pthread_cond_wait(&l->work, &l->lock);
+    if (l->stopping)
+        return NULL;
+    i = l->ready_first;
+    l->ready_first = i->ready_next;
+    if (!l->ready_first)
+        l->ready_last = NULL;
+    job = i->first;
+    i->first = job->next;
+    if (!i->first)
+        i->last = NULL;
+    job->next = NULL;
+    i->current = job;
+    l->jobs--;
+    l->busy_workers++;
+    return job;
+}
+
+static void finish_job(struct launcher *l, struct job *job)
+{
+    struct instance *i = job->instance;
+
+    l->busy_workers--;
+    i->current = NULL;
+    if (i->first)
+        push_ready(l, i);
+    else if (i->state == INSTANCE_NONE)
+        instance_forget(l, i);
+}
+
+static void *work(void *context)
+{
+    struct launcher *l = context;
+    struct job *job;
+
+    pthread_mutex_lock(&l->lock);
+    while ((job = take_job(l))) {
+        pthread_mutex_unlock(&l->lock);
+        if (job->message.type == 0)
+            job_ended(l, job);
+        else if (job->message.type == MESSAGE_START)
+            job_start(l, job);
+        else
+            job_operate(l, job);
+        pthread_mutex_lock(&l->lock);
+        finish_job(l, job);
+        end_job(job);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+int workers_start(struct launcher *l, struct error **err)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned wanted = cpus + 1 < WORKER_MAX ? (unsigned)cpus + 1 : WORKER_MAX;
+    pthread_attr_t attributes;
+    int e = 0;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, WORKER_STACK);
+    while (worker_count < wanted && (e = pthread_create(&workers[worker_count], &attributes, work, l)) == 0)
+        worker_count++;
+    pthread_attr_destroy(&attributes);
+    return worker_count ? 0 : error_set_errno(err, e, "START_FAILED", "starting worker threads");
+}
+
+void workers_stop(struct launcher *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->stopping = true;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->lock);
+    while (worker_count)
+        pthread_join(workers[--worker_count], NULL);
+}
