@@ -53,6 +53,30 @@ void help_overview(const struct cli *cli)
            "First steps: coracle doctor, coracle run IMAGE, coracle ps, coracle help run\n");
 }
 
+/* Fills lines up to 80 columns, or the terminal's width when that is less. */
+static void print_filled(const char *text)
+{
+    unsigned short columns, rows;
+    size_t column = 0, bound;
+
+    term_size(&columns, &rows);
+    bound = columns < 80 ? columns : 80;
+    while (*text) {
+        size_t n = strcspn(text, " \n");
+        bool is_paragraph = !strncmp(text + n, "\n\n", 2);
+
+        if (column && column + 1 + n > bound) {
+            putchar('\n');
+            column = 0;
+        }
+        printf("%s%.*s%s", column ? " " : "", (int)n, text, is_paragraph ? "\n\n" : "");
+        column = is_paragraph ? 0 : column + n + (column > 0);
+        text += n;
+        text += strspn(text, " \n");
+    }
+    putchar('\n');
+}
+
 void help_command(const struct cli *cli, const struct command *c)
 {
     const char *bold = term_paint(cli, "bold"), *plain = term_plain(cli);
@@ -60,7 +84,8 @@ void help_command(const struct cli *cli, const struct command *c)
     printf("coracle %s - %s\n\n%sUsage%s: coracle %s %s\n", c->name, c->summary, bold, plain, c->name, c->synopsis);
     if (c->aliases)
         printf("%sAlso%s: %s\n", bold, plain, c->aliases);
-    printf("\n%s\n", c->text);
+    putchar('\n');
+    print_filled(c->text);
     if (c->options || c->more_options)
         printf("\n%sOptions%s\n", bold, plain);
     print_options(c->options);

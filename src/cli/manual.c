@@ -7,25 +7,60 @@
 #include "cli/help.h"
 #include "model/codes.h"
 
-/* Escapes what roff would read as a request, an escape or a hyphen. */
+enum { LINE_MAX_COLUMNS = 76 };
+
+/* One word, with what roff would read as a request, an escape or a hyphen made harmless. */
+static void roff_word(const char *word, size_t n, bool line_start)
+{
+    if (line_start && (*word == '.' || *word == '\''))
+        fputs("\\&", stdout);
+    for (size_t i = 0; i < n; i++) {
+        if (word[i] == '\\')
+            fputs("\\e", stdout);
+        else if (word[i] == '-')
+            fputs("\\-", stdout);
+        else
+            putchar(word[i]);
+    }
+}
+
+/* A paragraph text: filled lines, "\n\n" begins a new paragraph. */
 static void roff(const char *text)
 {
-    bool line_start = true;
+    size_t column = 0;
 
-    for (; *text; text++) {
-        if (line_start && (*text == '.' || *text == '\''))
-            fputs("\\&", stdout);
-        line_start = *text == '\n';
-        if (*text == '\\')
-            fputs("\\e", stdout);
-        else if (*text == '-')
-            fputs("\\-", stdout);
-        else if (*text == '\n' && text[1] == '\n')
-            fputs("\n.PP", stdout);
-        else if (!(*text == '\n' && text[-1] == '\n' && text[1] == '\n'))
-            putchar(*text);
+    while (*text) {
+        size_t n = strcspn(text, " \n");
+
+        if (column && column + 1 + n > LINE_MAX_COLUMNS) {
+            putchar('\n');
+            column = 0;
+        } else if (column && n) {
+            putchar(' ');
+            column++;
+        }
+        roff_word(text, n, column == 0);
+        column += n;
+        text += n;
+        if (!strncmp(text, "\n\n", 2)) {
+            fputs("\n.PP\n", stdout);
+            column = 0;
+        }
+        text += strspn(text, " \n");
     }
     putchar('\n');
+}
+
+/* Lines as they are, for .nf. */
+static void roff_lines(const char *text)
+{
+    while (*text) {
+        size_t n = strcspn(text, "\n");
+
+        roff_word(text, n, true);
+        putchar('\n');
+        text += n + (text[n] == '\n');
+    }
 }
 
 static void roff_options(const struct option_spec *options)
@@ -42,9 +77,12 @@ static void roff_options(const struct option_spec *options)
             printf(" \\fI%s\\fR", options->value);
         putchar('\n');
         roff(options->help);
-        if (options->words) {
-            fputs("One of: ", stdout);
-            roff(options->words);
+        for (const char *w = options->words; w && *w; w += strcspn(w, "|"), w += *w == '|') {
+            size_t n = strcspn(w, "|");
+
+            fputs(w == options->words ? "(" : "", stdout);
+            roff_word(w, n, true);
+            puts(w[n] ? "," : ")");
         }
     }
 }
@@ -52,7 +90,7 @@ static void roff_options(const struct option_spec *options)
 static void roff_examples(const char *examples)
 {
     fputs(".PP\nExamples:\n.PP\n.nf\n", stdout);
-    roff(examples);
+    roff_lines(examples);
     fputs(".fi\n", stdout);
 }
 
@@ -61,7 +99,8 @@ static void roff_command(const struct command *c)
     printf(".SS coracle %s", c->name);
     if (*c->synopsis)
         putchar(' ');
-    roff(c->synopsis);
+    roff_word(c->synopsis, strlen(c->synopsis), false);
+    putchar('\n');
     roff(c->summary);
     fputs(".PP\n", stdout);
     roff(c->text);
@@ -95,12 +134,12 @@ static void roff_exit_codes(void)
         int status;
         const char *words;
     } table[] = {
-        {1, "The command failed: "},
-        {2, "What was asked for cannot be placed on this host: "},
-        {3, "Something named does not exist: "},
-        {4, "A conflict with the present state: "},
-        {5, "Refused: "},
-        {64, "The request itself is wrong (sysexits.h, EX_USAGE): "},
+        {1, "The command failed:"},
+        {2, "What was asked for cannot be placed on this host:"},
+        {3, "Something named does not exist:"},
+        {4, "A conflict with the present state:"},
+        {5, "Refused:"},
+        {64, "The request itself is wrong (sysexits.h, EX_USAGE):"},
     };
 
     fputs(".SH EXIT STATUS\n.TP\n0\nDone.\n", stdout);
@@ -108,15 +147,16 @@ static void roff_exit_codes(void)
         printf(".TP\n%d\n%s\n", table[i].status, table[i].words);
         roff_codes(table[i].status);
     }
-    fputs(".PP\nexec, attach, and run with \\-\\-attach end with the status of the process, or 128 and the number of "
-          "the\nsignal that ended it.\n",
-          stdout);
+    puts(".PP");
+    roff("exec, attach, and run with --attach end with the status of the process, or 128 and the number of the signal "
+         "that ended it.");
 }
 
 static const char environment[] =
     ".SH ENVIRONMENT\n"
     ".TP\n.B CORACLE_HOST\nAddress of the daemon, as \\-\\-host.\n"
-    ".TP\n.B CORACLE_TOKEN\nBearer token, as \\-\\-token; better here than among the arguments, which others can see.\n"
+    ".TP\n.B CORACLE_TOKEN\nBearer token, as \\-\\-token; better here\nthan among the arguments, which others can "
+    "see.\n"
     ".TP\n.B CORACLE_CERT\\fR, \\fBCORACLE_KEY\\fR, \\fBCORACLE_CACERT\nAs the options of these names.\n"
     ".TP\n.B NO_COLOR\nSet to anything: no colours.\n"
     ".SH FILES\n"
@@ -124,27 +164,37 @@ static const char environment[] =
     ".SH SEE ALSO\n"
     ".BR coracled (8),\n.BR coracle\\-launcher (8),\n.BR coracle\\-descriptor (5)\n";
 
+static const char description[] =
+    "coracle talks to the coracle daemon over its REST interface: on a unix socket of this machine, or over TLS. It "
+    "needs no privilege but the right to connect.\n\n"
+    "Listings are tables on a terminal and in pipes; --json gives the answer of the interface instead, which is "
+    "versioned and the one to build on. What is not known is called \"not measured\", never 0. A name, or four or more "
+    "leading characters of an id that fit only one instance, serve wherever NAME stands.";
+
+static void roff_start(void)
+{
+    printf(".\\\" SPDX\\-License\\-Identifier: Apache\\-2.0\n.\\\" Made by \"coracle help \\-\\-man\".\n"
+           ".TH CORACLE 1 2026-11-23 \"coracle %s\" \"User Commands\"\n.SH NAME\n"
+           "coracle \\- run network functions as containers, unikernels and virtual machines\n"
+           ".SH SYNOPSIS\n.B coracle\n[\\fIOPTIONS\\fR] \\fICOMMAND\\fR [\\fIWORDS\\fR]\n.SH DESCRIPTION\n",
+           CORACLE_VERSION);
+    roff(description);
+    puts(".SH OPTIONS\nEvery command takes these.");
+}
+
 void help_manual(void)
 {
     const char *section = "";
 
-    printf(".\\\" SPDX\\-License\\-Identifier: Apache\\-2.0\n.\\\" Made by \"coracle help \\-\\-man\".\n"
-           ".TH CORACLE 1 \"\" \"coracle %s\" \"User Commands\"\n.SH NAME\n"
-           "coracle \\- run network functions as containers, unikernels and virtual machines\n"
-           ".SH SYNOPSIS\n.B coracle\n[\\fIOPTIONS\\fR] \\fICOMMAND\\fR [\\fIWORDS\\fR]\n"
-           ".SH DESCRIPTION\ncoracle talks to the coracle daemon over its REST interface: on a unix socket of this\n"
-           "machine, or over TLS. It needs no privilege but the right to connect.\n"
-           ".PP\nListings are tables on a terminal and in pipes; \\fB\\-\\-json\\fR gives the answer of the\n"
-           "interface instead, which is versioned and the one to build on. What is not known is called\n"
-           "\\(lqnot measured\\(rq, never 0. A name, or four or more leading characters of an id that fit only one\n"
-           "instance, serve wherever NAME stands.\n.SH OPTIONS\nEvery command takes these.\n",
-           CORACLE_VERSION);
+    roff_start();
     roff_options(global_options);
-    puts(".SH COMMANDS");
     for (size_t i = 0; all_commands[i]; i++) {
         if (strcmp(all_commands[i]->section, section) != 0) {
             section = all_commands[i]->section;
-            printf(".PP\n\\fB%s\\fR\n", section);
+            printf(".SH COMMANDS: ");
+            for (const char *p = section; *p; p++)
+                putchar(toupper((unsigned char)*p));
+            putchar('\n');
         }
         roff_command(all_commands[i]);
     }
