@@ -108,27 +108,34 @@ static int collect(struct run *r)
     }
 }
 
-static const char *last_words(struct run *r)
+/* The line that says "error", else the last one: tools put a hint about their --help behind it. */
+static const char *telling_words(struct run *r)
 {
     char *text = r->error.text ? r->error.text : r->out.text;
-    char *line;
+    char *line, *at;
 
     if (!text || !*command_trim(text))
         return "it said nothing";
-    line = strrchr(text, '\n');
-    return line ? line + 1 : text;
+    at = strstr(text, "rror");
+    if (!at)
+        return (line = strrchr(text, '\n')) ? line + 1 : text;
+    for (line = at; line > text && line[-1] != '\n'; line--)
+        ;
+    at[strcspn(at, "\n")] = '\0';
+    return line;
 }
 
-int command_run(const char *netns, const char *const *argv, char **ret_output, int64_t *ret_t0_ns, struct error **err)
+static int run(const char *netns, const char *mount_path, const char *const *argv, char **ret_output,
+               int64_t *ret_t0_ns, struct error **err)
 {
     struct run r = {.argv = argv, .out.fd = -1, .error.fd = -1};
-    int status, result = netns_run(netns, spawn, &r, err);
+    int status, result = netns_run_in(netns, mount_path, spawn, &r, err);
 
     if (result == 0) {
         status = collect(&r);
         if (status == -1 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
             result = error_set(err, EREMOTEIO, "EXEC_FAILED", "%s failed (status 0x%x): %s", argv[0], (unsigned)status,
-                               last_words(&r));
+                               telling_words(&r));
     }
     if (result == 0 && ret_t0_ns)
         *ret_t0_ns = r.t0_ns;
@@ -141,6 +148,16 @@ int command_run(const char *netns, const char *const *argv, char **ret_output, i
     free(r.out.text);
     free(r.error.text);
     return result;
+}
+
+int command_run(const char *netns, const char *const *argv, char **ret_output, int64_t *ret_t0_ns, struct error **err)
+{
+    return run(netns, NULL, argv, ret_output, ret_t0_ns, err);
+}
+
+int command_run_in(const char *mount_path, const char *const *argv, int64_t *ret_t0_ns, struct error **err)
+{
+    return run(NULL, mount_path, argv, NULL, ret_t0_ns, err);
 }
 
 int command_shell(const char *netns, const char *script, const char *const *arguments, char **ret_output,

@@ -12,6 +12,9 @@
  * than 0 is an error with the last words of its standard error. */
 int command_run(const char *netns, const char *const *argv, char **ret_output, int64_t *ret_t0_ns, struct error **err);
 
+/* As command_run(), in the mount namespace at mount_path, without a program in between that would be timed with it. */
+int command_run_in(const char *mount_path, const char *const *argv, int64_t *ret_t0_ns, struct error **err);
+
 /* Runs a line of shell with set -eu; for set-up that is not timed. Arguments are $1... after "sh". */
 int command_shell(const char *netns, const char *script, const char *const *arguments, char **ret_output,
                   struct error **err);

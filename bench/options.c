@@ -42,6 +42,7 @@ static const struct option long_options[] = {
     {"archive", required_argument, NULL, KEY_ARCHIVE},
     {"seconds", required_argument, NULL, KEY_SECONDS},
     {"samples", required_argument, NULL, KEY_SAMPLES},
+    {"report", required_argument, NULL, KEY_HTML},
     {"html", required_argument, NULL, KEY_HTML},
     {"warmup", required_argument, NULL, KEY_WARMUP},
     {"memory-instances", required_argument, NULL, KEY_MEMORY_INSTANCES},
@@ -63,7 +64,7 @@ void options_usage(void)
           "      --scale N[,N]        instantiation also beside N running instances, e.g. 0,100,500\n"
           "  -f, --format F           table, json, csv, markdown, html (default table)\n"
           "  -o, --output PATH        write there instead of standard output\n"
-          "      --html PATH          write the HTML report there as well\n"
+          "      --report PATH        write the HTML report there as well\n"
           "      --samples PATH       raw samples as JSON lines (default: beside the output)\n"
           "      --image REF          image to run (default coracle/iperf)\n"
           "      --archive FILE       the same image as an archive, for peers and an empty store\n"
@@ -238,10 +239,27 @@ static int parse_one(int key, const char *value, struct bench_options *o, struct
     return 0;
 }
 
-static void apply_defaults(struct bench_options *o)
+/* CORACLE_HOST is how the CLI says which daemon was meant; only one on this host can be measured from here. */
+static int choose_socket(struct bench_options *o, struct error **err)
 {
+    const char *host = getenv("CORACLE_HOST");
     static char socket_path[256];
 
+    if (o->socket)
+        return 0;
+    if (!o->run_dir && host && *host) {
+        if (strncmp(host, "unix://", 7) != 0)
+            return error_set(err, EINVAL, "INVALID_VALUE", "%s: a benchmark runs on the host it measures", host);
+        o->socket = host + 7;
+        return 0;
+    }
+    snprintf(socket_path, sizeof(socket_path), "%s/api.sock", o->run_dir ? o->run_dir : "/run/coracle");
+    o->socket = socket_path;
+    return 0;
+}
+
+static int apply_defaults(struct bench_options *o, struct error **err)
+{
     o->default_runs = o->quick ? 7 : 30;
     if (o->warmup == UINT32_MAX)
         o->warmup = o->quick ? 1 : 2;
@@ -249,15 +267,12 @@ static void apply_defaults(struct bench_options *o)
         o->seconds = o->quick ? 1 : 2;
     if (!o->memory_instances)
         o->memory_instances = o->quick ? 20 : 40;
-    if (!o->socket) {
-        snprintf(socket_path, sizeof(socket_path), "%s/api.sock", o->run_dir);
-        o->socket = socket_path;
-    }
+    return choose_socket(o, err);
 }
 
 int options_parse(int argc, char **argv, struct bench_options *ret_options, struct error **err)
 {
-    struct bench_options o = {.run_dir = "/run/coracle", .image = "coracle/iperf", .warmup = UINT32_MAX};
+    struct bench_options o = {.image = "coracle/iperf", .warmup = UINT32_MAX};
     int key, r = 0;
 
     optind = 1;
@@ -267,11 +282,12 @@ int options_parse(int argc, char **argv, struct bench_options *ret_options, stru
         r = error_set(err, EINVAL, "INVALID_VALUE", "%s: no such argument; see --help", argv[optind]);
     if (r == 0)
         r = check_names(&o, err);
+    if (r == 0)
+        r = apply_defaults(&o, err);
     if (r < 0) {
         options_clear(&o);
         return r;
     }
-    apply_defaults(&o);
     *ret_options = o;
     return 0;
 }

@@ -15,22 +15,26 @@
 #include "bench/probe/netns.h"
 
 struct visit {
-    const char *path;
+    const char *path, *mount_path;
     int (*call)(void *context, struct error **err);
     void *context;
     struct error **err;
     int result;
 };
 
-static int enter(const char *path, struct error **err)
+static int enter(const char *path, int type, struct error **err)
 {
-    auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    auto_fd int fd = -1;
     int e;
 
-    if (fd >= 0 && setns(fd, CLONE_NEWNET) == 0)
+    if (!path || !*path)
+        return 0;
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* A mount namespace is entered only by a thread that shares its root and working directory with no other. */
+    if (fd >= 0 && (type != CLONE_NEWNS || unshare(CLONE_FS) == 0) && setns(fd, type) == 0)
         return 0;
     e = errno;
-    error_set_errno(err, e, "FORBIDDEN", "network namespace %s cannot be entered", path);
+    error_set_errno(err, e, "FORBIDDEN", "namespace %s cannot be entered", path);
     if (e == EPERM || e == EACCES)
         error_hint(err, "the probe needs CAP_SYS_ADMIN and CAP_NET_RAW: run it with sudo");
     return -e;
@@ -40,7 +44,9 @@ static void *visit_main(void *argument)
 {
     struct visit *v = argument;
 
-    v->result = enter(v->path, v->err);
+    v->result = enter(v->path, CLONE_NEWNET, v->err);
+    if (v->result == 0)
+        v->result = enter(v->mount_path, CLONE_NEWNS, v->err);
     if (v->result == 0)
         v->result = v->call(v->context, v->err);
     return NULL;
@@ -48,15 +54,21 @@ static void *visit_main(void *argument)
 
 int netns_run(const char *path, int (*call)(void *context, struct error **err), void *context, struct error **err)
 {
-    struct visit v = {path, call, context, err, 0};
+    return netns_run_in(path, NULL, call, context, err);
+}
+
+int netns_run_in(const char *path, const char *mount_path, int (*call)(void *context, struct error **err),
+                 void *context, struct error **err)
+{
+    struct visit v = {path, mount_path, call, context, err, 0};
     pthread_t thread;
     int e;
 
-    if (!path || !*path)
+    if ((!path || !*path) && (!mount_path || !*mount_path))
         return call(context, err);
     e = pthread_create(&thread, NULL, visit_main, &v);
     if (e)
-        return error_set_errno(err, e, "INTERNAL", "no thread for network namespace %s", path);
+        return error_set_errno(err, e, "INTERNAL", "no thread for namespace %s", path ? path : mount_path);
     pthread_join(thread, NULL);
     return v.result;
 }

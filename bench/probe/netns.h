@@ -16,6 +16,10 @@
  * returned, or -errno with *err when the namespace cannot be entered. call fills *err itself on failure. */
 int netns_run(const char *path, int (*call)(void *context, struct error **err), void *context, struct error **err);
 
+/* As netns_run(), and inside the mount namespace at mount_path too (NULL: the caller's own). */
+int netns_run_in(const char *path, const char *mount_path, int (*call)(void *context, struct error **err),
+                 void *context, struct error **err);
+
 /* socket(2) inside the namespace. Says in *err which capability is missing when it is one. */
 int netns_socket(const char *path, int domain, int type, int protocol, int *ret_fd, struct error **err);
 

@@ -21,17 +21,20 @@
 #define NETWORK "coracle-bench"
 #define IMAGE   "coracle-bench/iperf"
 
+#define LIMIT_OPTIONS "--ulimit nofile=4096:4096 --ulimit nproc=4096:4096"
+
 enum { PORT_IPERF = 5001 };
 
 struct engine {
     const char *program;
     bool is_clone;
     bool has_network;
-    char name[48];   /* of the next container */
-    char keeper[48]; /* a container that keeps podman's bridge alive; "" none */
+    char name[48];       /* of the next container */
+    char keeper[48];     /* a container that keeps podman's bridge alive; "" none */
+    const char *runtime; /* podman's --runtime=, or NULL */
+    bool sets_mac;       /* --mac-address is understood; without, the address determines it */
+    bool sets_limits;    /* --ulimit: the defaults are above what this user may set */
     bool fixed;
-    struct in_addr address;
-    uint8_t mac[6];
 };
 
 /* docker's bridge is where dockerd is; the socket's owner tells (the daemon, or PID 1 when systemd listens for it). */
@@ -94,10 +97,45 @@ static int make_network(struct subject *s, struct engine *e, struct error **err)
     return r;
 }
 
-static int make_keeper(struct engine *e, struct error **err)
+/*
+ * A host may forbid podman's default limits (no CAP_SYS_RESOURCE) and its default runtime may refuse the host's cgroups
+ * (crun 1.8 a hybrid hierarchy). What a user would then write is tried in turn; the version says what it came to.
+ */
+static int make_keeper(struct subject *s, struct error **err)
 {
+    static const struct {
+        const char *runtime, *options, *words;
+        bool sets_limits;
+    } ways[] = {
+        {NULL, "", "", false},
+        {NULL, LIMIT_OPTIONS, ", lower ulimits", true},
+        {"--runtime=runc", LIMIT_OPTIONS, ", with runc, lower ulimits", true},
+    };
+    struct engine *e = s->state;
+    struct error *last = NULL;
+    size_t used = strlen(s->version);
+    int r = -1;
+
     snprintf(e->keeper, sizeof(e->keeper), "coracle-bench-keeper-%d", (int)getpid());
-    return engine_script(e, "\"$1\" run -d --name \"$2\" --network " NETWORK " " IMAGE, e->keeper, NULL, err);
+    for (size_t i = 0; r < 0 && i < sizeof(ways) / sizeof(ways[0]); i++) {
+        const char *arguments[] = {e->program, e->keeper, ways[i].runtime ? ways[i].runtime : "", ways[i].options,
+                                   NULL};
+
+        error_free(last);
+        last = NULL;
+        e->runtime = ways[i].runtime;
+        e->sets_limits = ways[i].sets_limits;
+        snprintf(s->version + used, sizeof(s->version) - used, "%s", ways[i].words);
+        r = command_shell(NULL,
+                          "\"$1\" rm -f -t 0 \"$2\" >/dev/null 2>&1 || :\n"
+                          "exec \"$1\" $3 run -d --name \"$2\" $4 --network " NETWORK " " IMAGE,
+                          arguments, NULL, &last);
+    }
+    if (r < 0 && err && !*err)
+        *err = last;
+    else
+        error_free(last);
+    return r;
 }
 
 static void engine_close(struct subject *s)
@@ -105,7 +143,7 @@ static void engine_close(struct subject *s)
     struct engine *e = s->state;
 
     if (e && !e->is_clone && *e->keeper)
-        engine_script(e, "\"$1\" rm -f \"$2\"", e->keeper, NULL, NULL);
+        engine_script(e, "\"$1\" rm -f -t 0 \"$2\"", e->keeper, NULL, NULL);
     if (e && !e->is_clone && e->has_network)
         engine_script(e, "\"$1\" network rm " NETWORK, NULL, NULL, NULL);
     if (e && !e->is_clone)
@@ -128,6 +166,7 @@ static int open_common(struct subject *s, const char *program, const char *packa
     e->program = program;
     s->state = e;
     s->target.port = PORT_IPERF;
+    e->sets_mac = strcmp(program, "podman") == 0;
     r = engine_script(e, version_script, NULL, &version, err);
     if (r < 0)
         error_hint(err, "is its daemon running, and may this user reach it?");
@@ -140,15 +179,30 @@ static int open_common(struct subject *s, const char *program, const char *packa
     return r;
 }
 
+/* Since API 1.44 a container's hardware address is random unless it is given; before, the address determines it. */
+static int docker_mac_option(struct subject *s, struct error **err)
+{
+    struct engine *e = s->state;
+    auto_free char *text = NULL;
+    int major, minor, r = engine_script(e, "\"$1\" version -f '{{.Server.APIVersion}}'", NULL, &text, err);
+
+    if (r == 0)
+        e->sets_mac = sscanf(text, "%d.%d", &major, &minor) == 2 && (major > 1 || minor >= 44);
+    else
+        engine_close(s);
+    return r;
+}
+
 static int docker_open(struct subject *s, const struct bench_options *options, struct error **err)
 {
     int r = open_common(s, "docker", "docker.io", "\"$1\" version -f '{{.Server.Version}}'", options, err);
 
-    if (r < 0)
+    if (r < 0) {
         engine_close(s);
-    else
-        docker_netns(&s->target);
-    return r;
+        return r;
+    }
+    docker_netns(&s->target);
+    return docker_mac_option(s, err);
 }
 
 static int podman_open(struct subject *s, const struct bench_options *options, struct error **err)
@@ -156,7 +210,7 @@ static int podman_open(struct subject *s, const struct bench_options *options, s
     int r = open_common(s, "podman", "podman", "\"$1\" version -f '{{.Client.Version}}'", options, err);
 
     if (r == 0)
-        r = make_keeper(s->state, err);
+        r = make_keeper(s, err);
     if (r < 0)
         engine_close(s);
     return r;
@@ -178,15 +232,26 @@ static int engine_create(struct subject *s, struct subject_instance *ret, struct
     struct engine *e = s->state;
     const uint8_t *a = (const uint8_t *)&s->target.address;
     char ip[32], mac[24];
-    const char *argv[16] = {e->program, "run", "-d", "--name", e->name, "--network", NETWORK};
-    size_t n = 7;
+    const char *argv[24] = {e->program};
+    const char *const common[] = {"run", "-d", "--name", e->name, "--network", NETWORK};
+    static const char *const limits[] = {"--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"};
+    size_t n = 1;
     int r;
+
+    if (e->runtime)
+        argv[n++] = e->runtime;
+    for (size_t i = 0; i < sizeof(common) / sizeof(common[0]); i++)
+        argv[n++] = common[i];
+    for (size_t i = 0; e->sets_limits && i < sizeof(limits) / sizeof(limits[0]); i++)
+        argv[n++] = limits[i];
 
     if (e->fixed) {
         snprintf(ip, sizeof(ip), "%u.%u.%u.%u", a[0], a[1], a[2], a[3]);
         snprintf(mac, sizeof(mac), "02:42:%02x:%02x:%02x:%02x", a[0], a[1], a[2], a[3]);
         argv[n++] = "--ip";
         argv[n++] = ip;
+    }
+    if (e->fixed && e->sets_mac) {
         argv[n++] = "--mac-address";
         argv[n++] = mac;
     }
@@ -221,7 +286,9 @@ static int engine_inspect(struct subject *s, struct subject_instance *i, struct 
 
 static int engine_destroy(struct subject *s, struct subject_instance *i, struct error **err)
 {
-    return engine_script(s->state, "\"$1\" rm -f \"$2\"", i->id, NULL, err);
+    /* podman's -f would wait 10 s for an application that leaves SIGTERM alone; docker's does not. */
+    return engine_script(s->state, "case \"$1\" in podman) exec podman rm -f -t 0 \"$2\";; esac; \"$1\" rm -f \"$2\"",
+                         i->id, NULL, err);
 }
 
 static int engine_image_bytes(struct subject *s, uint64_t *ret_bytes, struct error **err)
