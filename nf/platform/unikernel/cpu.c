@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clock, idle, panic and entropy of the unikernel, the same under every monitor but for how it sleeps. */
+#include "unikernel.h"
+
+#include "../platform.h"
+
+struct boot_info boot;
+static struct boot_panic panic_record;
+static uint64_t ns_per_tsc_shifted; /* nanoseconds per 2^32 ticks */
+static uint64_t tsc_per_ns_shifted; /* ticks per 2^32 nanoseconds */
+static uint64_t tsc_start;
+static uint64_t random_state[4];
+static uint32_t apic_ticks_per_ms; /* PVH monitors: calibrated by pvh.c, told in boot.boot_tsc's stead */
+
+static uint64_t rotate(uint64_t x, int k)
+{
+    return x << k | x >> (64 - k);
+}
+
+/* xoshiro256** (Blackman and Vigna 2018), seeded by the host for each boot and restore: for sequence numbers and ports. */
+uint32_t unikernel_random(void)
+{
+    uint64_t *s = random_state, result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
+
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = rotate(s[3], 45);
+    return (uint32_t)(result >> 32);
+}
+
+void cpu_init(const struct boot_info *info)
+{
+    boot = *info;
+    if (boot.tsc_khz == 0)
+        boot.tsc_khz = 1000000;
+    ns_per_tsc_shifted = (UINT64_C(1000000) << 32) / boot.tsc_khz;
+    tsc_per_ns_shifted = (boot.tsc_khz << 32) / 1000000;
+    tsc_start = tsc();
+    __builtin_memcpy(random_state, boot.seed, sizeof(random_state));
+    random_state[0] ^= tsc() | 1;
+    apic_ticks_per_ms = boot.reserved;
+}
+
+static uint64_t ticks_to_ns(uint64_t ticks)
+{
+    return (uint64_t)((unsigned __int128)ticks * ns_per_tsc_shifted >> 32);
+}
+
+uint64_t cpu_ns(void)
+{
+    return ticks_to_ns(tsc() - tsc_start);
+}
+
+uint64_t nf_now(void)
+{
+    return cpu_ns() + 1; /* never 0, which means "no time" in places */
+}
+
+uint64_t nf_wall_clock(void)
+{
+    return boot.wall_clock_ns + ticks_to_ns(tsc() - boot.wall_clock_tsc);
+}
+
+static void idle_direct(uint64_t interrupts, uint64_t until_ns)
+{
+    struct boot_shared *shared = boot_shared();
+
+    shared->sleep_until_tsc =
+        until_ns ? tsc_start + (uint64_t)((unsigned __int128)until_ns * tsc_per_ns_shifted >> 32) : 0;
+    shared->idle_count++;
+    port_out(PORT_IDLE, (uint32_t)interrupts);
+}
+
+/* Local APIC one-shot timer (Intel SDM volume 3, 11.5.4), then the ring-0 halt. */
+static void idle_halt(uint64_t interrupts, uint64_t until_ns)
+{
+    volatile uint32_t *apic = (volatile uint32_t *)0xfee00000;
+    uint64_t now = cpu_ns(), wait = until_ns > now ? until_ns - now : 1000, longest = 1000000000;
+
+    if (!until_ns || wait > longest)
+        wait = longest;
+    apic[0x320 / 4] = BOOT_VECTOR_TIMER;
+    apic[0x3e0 / 4] = 3; /* divide by 16 */
+    apic[0x380 / 4] = (uint32_t)(wait * apic_ticks_per_ms / 1000000) + 1;
+    __asm__ volatile("int3" ::"a"(interrupts) : "memory");
+}
+
+void cpu_idle(uint64_t interrupts, uint64_t until_ns)
+{
+    if (boot.flags & BOOT_DIRECT)
+        idle_direct(interrupts, until_ns);
+    else
+        idle_halt(interrupts, until_ns);
+}
+
+void console_write(const char *text, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        __asm__ volatile("outb %0, %1" ::"a"(text[i]), "Nd"(PORT_CONSOLE) : "memory");
+}
+
+static void __attribute__((noreturn)) stop(uint16_t port, uint32_t value)
+{
+    for (;;) {
+        port_out(port, value);
+        if (!(boot.flags & BOOT_DIRECT)) /* a PVH monitor: a triple fault is the reset all of them know */
+            __asm__ volatile("ud2");
+    }
+}
+
+void nf_exit(int status)
+{
+    stop(PORT_EXIT, (uint32_t)status);
+}
+
+static void __attribute__((noreturn)) panic(const char *message)
+{
+    size_t n = 0;
+
+    while (message[n] && n < sizeof(panic_record.message) - 1)
+        n++;
+    __builtin_memcpy(panic_record.message, message, n);
+    boot_shared()->panic = (uint64_t)&panic_record;
+    nf_print(NF_LOG, "panic: %s: vector %llu error %llx rip %llx rsp %llx\n", message,
+             (unsigned long long)panic_record.vector, (unsigned long long)panic_record.error,
+             (unsigned long long)panic_record.rip, (unsigned long long)panic_record.rsp);
+    stop(PORT_PANIC, 1);
+}
+
+void unikernel_panic(const char *message)
+{
+    panic_record.rip = (uint64_t)__builtin_return_address(0);
+    panic_record.rsp = (uint64_t)__builtin_frame_address(0);
+    panic(message);
+}
+
+void __stack_chk_fail(void);
+void __stack_chk_fail(void)
+{
+    unikernel_panic("stack smashed");
+}
+
+/* What start.S pushed: 15 registers, then vector, error code and the processor's frame. */
+struct exception_frame {
+    uint64_t registers[15]; /* rax rbx rcx rdx rsi rdi rbp r8..r15 */
+    uint64_t vector, error, rip, cs, rflags, rsp, ss;
+};
+
+void exception(const struct exception_frame *f);
+void exception(const struct exception_frame *f)
+{
+    static const char *const names[] = {[0] = "divide error", [6] = "invalid opcode", [8] = "double fault",
+                                        [13] = "general protection fault", [14] = "page fault"};
+    static bool again;
+
+    if (again) /* a fault while telling of one */
+        stop(PORT_PANIC, 2);
+    again = true;
+    panic_record.vector = f->vector;
+    panic_record.error = f->error;
+    panic_record.rip = f->rip;
+    panic_record.rsp = f->rsp;
+    panic_record.rflags = f->rflags;
+    __builtin_memcpy(panic_record.registers, f->registers, sizeof(f->registers));
+    panic(f->vector < sizeof(names) / sizeof(names[0]) && names[f->vector] ? names[f->vector] : "exception");
+}
+
+/* ---- memory functions the compiler calls ---- */
+
+void *memcpy(void *restrict to, const void *restrict from, size_t size)
+{
+    void *at = to;
+
+    __asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(size)::"memory");
+    return to;
+}
+
+void *memset(void *to, int value, size_t size)
+{
+    void *at = to;
+
+    __asm__ volatile("rep stosb" : "+D"(at), "+c"(size) : "a"(value) : "memory");
+    return to;
+}
+
+void *memmove(void *to, const void *from, size_t size)
+{
+    uint8_t *t = to;
+    const uint8_t *f = from;
+
+    if (t <= f || t >= f + size)
+        return memcpy(to, from, size);
+    while (size--)
+        t[size] = f[size];
+    return to;
+}
+
+int memcmp(const void *a, const void *b, size_t size)
+{
+    const uint8_t *x = a, *y = b;
+
+    for (size_t i = 0; i < size; i++)
+        if (x[i] != y[i])
+            return x[i] < y[i] ? -1 : 1;
+    return 0;
+}
+
+size_t strlen(const char *s)
+{
+    size_t n = 0;
+
+    while (s[n])
+        n++;
+    return n;
+}
+
+int strcmp(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return (unsigned char)*a - (unsigned char)*b;
+}

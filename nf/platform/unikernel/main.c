@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From the first C function to the program and its loop. Runs at CPL 3 on the boot stack for ever.
+ *
+ * The loop looks for work, and when there is none it looks a little longer before it sleeps: a packet that comes within
+ * the window finds the guest awake. The window grows while packets come and shrinks to nothing when they do not, so an
+ * idle VM costs nothing.
+ */
+#include "unikernel.h"
+
+#include "lwip/timeouts.h"
+
+#include "../platform.h"
+
+enum { ARGUMENT_MAX = 64, WINDOW_MAX_NS = 50000, WINDOW_MIN_NS = 2000 };
+
+static char parameters[BOOT_PARAMETERS_SIZE];
+static char *arguments[ARGUMENT_MAX + 1];
+static struct net_config network;
+
+void unikernel_main(const struct boot_info *info);
+
+u32_t sys_now(void);
+u32_t sys_now(void)
+{
+    return (u32_t)(cpu_ns() / 1000000);
+}
+
+static void take_word(char *to, size_t size, const char *word)
+{
+    size_t n = 0;
+
+    for (; word[n] && n + 1 < size; n++)
+        to[n] = word[n];
+    to[n] = '\0';
+}
+
+static bool starts_with(const char *word, const char *prefix, const char **ret_rest)
+{
+    size_t n = strlen(prefix);
+
+    if (memcmp(word, prefix, n) != 0)
+        return false;
+    *ret_rest = word + n;
+    return true;
+}
+
+static void take_parameter(const char *word)
+{
+    const char *rest;
+
+    if (starts_with(word, "ip4=", &rest))
+        take_word(network.ip4, sizeof(network.ip4), rest);
+    else if (starts_with(word, "gw4=", &rest))
+        take_word(network.gateway4, sizeof(network.gateway4), rest);
+    else if (starts_with(word, "ip6=", &rest))
+        take_word(network.ip6, sizeof(network.ip6), rest);
+    else if (starts_with(word, "gw6=", &rest))
+        take_word(network.gateway6, sizeof(network.gateway6), rest);
+    else if (starts_with(word, "gwmac=", &rest))
+        take_word(network.gateway_mac, sizeof(network.gateway_mac), rest);
+    /* others are the monitor's (virtio_mmio.device=, console=): not ours to judge */
+}
+
+/* "key=value ... -- argv0 argument ..."; %XX in an argument stands for one byte, so that it may hold a space. */
+static char *decode(char *word)
+{
+    char *to = word;
+
+    for (const char *from = word; *from; from++) {
+        if (from[0] == '%' && from[1] && from[2]) {
+            unsigned high = (unsigned)(from[1] <= '9' ? from[1] - '0' : (from[1] | 32) - 'a' + 10);
+            unsigned low = (unsigned)(from[2] <= '9' ? from[2] - '0' : (from[2] | 32) - 'a' + 10);
+            *to++ = (char)(high << 4 | low);
+            from += 2;
+        } else {
+            *to++ = *from;
+        }
+    }
+    *to = '\0';
+    return word;
+}
+
+static int parse_parameters(void)
+{
+    const char *source = (const char *)BOOT_PARAMETERS_ADDRESS;
+    bool ours = true;
+    int count = 0;
+    char *at = parameters;
+
+    take_word(parameters, sizeof(parameters), source);
+    while (*at) {
+        char *word = at;
+        while (*at && *at != ' ')
+            at++;
+        if (*at)
+            *at++ = '\0';
+        if (!*word)
+            continue;
+        if (!ours) {
+            if (count < ARGUMENT_MAX)
+                arguments[count++] = decode(word);
+        } else if (strcmp(word, "--") == 0) {
+            ours = false;
+        } else {
+            take_parameter(word);
+        }
+    }
+    if (count == 0)
+        arguments[count++] = (char *)(uintptr_t)"unikernel";
+    return count;
+}
+
+static uint64_t next_wake(uint64_t timer)
+{
+    u32_t sleep = sys_timeouts_sleeptime();
+    uint64_t stack = sleep == SYS_TIMEOUTS_SLEEPTIME_INFINITE ? 0 : cpu_ns() + (uint64_t)sleep * 1000000;
+
+    if (timer && (!stack || timer < stack))
+        return timer;
+    return stack;
+}
+
+static bool work(uint64_t *ret_timer)
+{
+    bool worked = net_poll();
+
+    worked |= tcp_round();
+    worked |= udp_round();
+    *ret_timer = timers_run();
+    sys_check_timeouts();
+    net_flush();
+    return worked;
+}
+
+static void __attribute__((noreturn)) run(void)
+{
+    uint64_t window = WINDOW_MIN_NS, last = cpu_ns(), timer;
+    bool paid = false;
+
+    for (;;) {
+        uint64_t interrupts = boot_shared()->interrupts;
+
+        if (work(&timer)) {
+            paid = true;
+            last = cpu_ns();
+            continue;
+        }
+        if (cpu_ns() - last < window) {
+            __asm__ volatile("pause");
+            continue;
+        }
+        window = paid ? WINDOW_MAX_NS : window / 2 > WINDOW_MIN_NS ? window / 2 : WINDOW_MIN_NS;
+        paid = false;
+        net_interrupts(true);
+        if (!work(&timer))
+            cpu_idle(interrupts, next_wake(timer));
+        else
+            paid = true;
+        net_interrupts(false);
+        last = cpu_ns();
+    }
+}
+
+void unikernel_main(const struct boot_info *info)
+{
+    int count, status;
+
+    cpu_init(info);
+    heap_init(boot.free_start, boot.memory_bytes);
+    count = parse_parameters();
+    if (!net_init(&network))
+        nf_print(NF_LOG, "no network device\n");
+    net_flush();
+    status = nf_main(count, arguments);
+    if (status != NF_RUN)
+        nf_exit(status);
+    if (boot.flags & BOOT_DIRECT)
+        port_out(PORT_READY, 1);
+    run();
+}
+
+/* ---- program services that are not the network's ---- */
+
+void *nf_alloc(size_t size)
+{
+    return unikernel_calloc(1, size);
+}
+
+void nf_free(void *memory)
+{
+    unikernel_free(memory);
+}
+
+void nf_write(enum nf_stream stream, const char *text, size_t size)
+{
+    (void)stream; /* one console */
+    console_write(text, size);
+}
+
+static struct nf_timer *timers;
+
+void nf_timer_stop(struct nf_timer *timer)
+{
+    if (!timer->link)
+        return;
+    *timer->link = timer->next;
+    if (timer->next)
+        timer->next->link = timer->link;
+    timer->link = NULL;
+}
+
+void nf_timer_start(struct nf_timer *timer, uint64_t due)
+{
+    struct nf_timer **at = &timers;
+
+    nf_timer_stop(timer);
+    timer->due = due;
+    while (*at && (*at)->due <= due)
+        at = &(*at)->next;
+    timer->next = *at;
+    timer->link = at;
+    if (timer->next)
+        timer->next->link = &timer->next;
+    *at = timer;
+}
+
+uint64_t timers_run(void)
+{
+    uint64_t now = nf_now();
+
+    while (timers && timers->due <= now) {
+        struct nf_timer *timer = timers;
+        nf_timer_stop(timer);
+        timer->fire(timer);
+    }
+    return timers ? timers->due : 0;
+}

@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-net as a lwIP interface. Theory of operation:
+ *
+ * Offloads both ways. lwIP is told of segments of up to 65,000 bytes; what leaves here larger than the wire takes carries
+ * a header that asks the host to cut it (virtio 1.2, 5.1.6.2), what comes was merged by the host. The peer must not learn
+ * of such segments: the MSS option of a SYN is rewritten, to the wire's when it leaves and to lwIP's when it comes, but
+ * only when the peer can take full-size segments.
+ * Checksums: the host finishes ours and has checked or will not need the peer's, packet by packet as the header says; a
+ * packet that says nothing is checked by lwIP (offloads may differ in the two directions).
+ * Memory: receive buffers are single pages that lwIP keeps as long as it likes; the ring is refilled from the heap, and
+ * when that runs out packets are dropped and their pages go straight back, so the ring never runs dry for good.
+ */
+#include "unikernel.h"
+
+#include "lwip/dhcp.h"
+#include "lwip/etharp.h"
+#include "lwip/ethip6.h"
+#include "lwip/init.h"
+#include "lwip/inet_chksum.h"
+#include "lwip/ip4_frag.h"
+#include "lwip/ip6_frag.h"
+#include "lwip/nd6.h"
+#include "lwip/prot/ip4.h"
+#include "lwip/prot/tcp.h"
+#include "lwip/timeouts.h"
+#include "lwip/udp.h"
+#include "netif/ethernet.h"
+
+#include "../platform.h"
+
+/* Feature bits (virtio 1.2, 5.1.3). */
+#define F_CSUM       (UINT64_C(1) << 0)
+#define F_GUEST_CSUM (UINT64_C(1) << 1)
+#define F_MAC        (UINT64_C(1) << 5)
+#define F_GUEST_TSO4 (UINT64_C(1) << 7)
+#define F_GUEST_TSO6 (UINT64_C(1) << 8)
+#define F_HOST_TSO4  (UINT64_C(1) << 11)
+#define F_HOST_TSO6  (UINT64_C(1) << 12)
+#define F_MRG_RXBUF  (UINT64_C(1) << 15)
+
+enum { NEEDS_CSUM = 1, DATA_VALID = 2, GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, KIND_NET = 1 };
+enum {
+    WIRE_MTU = 1500,
+    MSS4 = WIRE_MTU - 40,
+    MSS6 = WIRE_MTU - 60,
+    ETHERNET = 14,
+    PAGE = 4096,
+    RX_POSTED_MAX = 128,  /* pages in the ring: seven largest packets */
+    RX_POSTED_LOW = 48,
+    TX_SEGMENTS_MAX = 64,
+    POLL_BATCH = 64,
+};
+
+struct net_header {
+    uint8_t flags, gso_type;
+    uint16_t header_length, gso_size, checksum_start, checksum_offset, buffer_count;
+};
+
+/* A page in the receive ring, and afterwards a pbuf of lwIP: the bookkeeping has its own little block. */
+struct rx_page {
+    struct pbuf_custom pbuf;
+    uint8_t *page;
+    struct rx_page *next;
+};
+
+struct tx_slot {
+    struct net_header header;
+    struct pbuf *packet;
+    struct tx_slot *next;
+};
+
+static struct virtio device;
+static struct virtq rx, tx;
+static struct netif interface;
+static struct rx_page *spare_pages;
+static struct tx_slot tx_slots[VQ_SIZE];
+static struct tx_slot *free_slots;
+static unsigned rx_posted;
+static uint64_t packet_time;
+static struct net_config configuration;
+
+uint64_t net_received_at(void)
+{
+    return packet_time;
+}
+
+/* ---- receive ---- */
+
+static void rx_free(struct pbuf *p)
+{
+    struct rx_page *page = (struct rx_page *)(void *)p;
+
+    page->next = spare_pages;
+    spare_pages = page;
+}
+
+static struct rx_page *rx_new(void)
+{
+    struct rx_page *page = spare_pages;
+
+    if (page) {
+        spare_pages = page->next;
+        return page;
+    }
+    page = unikernel_malloc(sizeof(*page));
+    if (!page)
+        return NULL;
+    page->page = heap_page();
+    page->pbuf.custom_free_function = rx_free;
+    if (page->page)
+        return page;
+    unikernel_free(page);
+    return NULL;
+}
+
+static bool rx_post(struct rx_page *page)
+{
+    const struct virtq_segment segment = {page->page, PAGE, true};
+
+    if (!virtq_add(&rx, &segment, 1, page))
+        return false;
+    rx_posted++;
+    return true;
+}
+
+static void rx_refill(void)
+{
+    while (rx_posted < RX_POSTED_MAX) {
+        struct rx_page *page = rx_new();
+        if (!page)
+            break;
+        if (!rx_post(page)) {
+            rx_free(&page->pbuf.pbuf);
+            break;
+        }
+    }
+    virtq_publish(&rx);
+}
+
+static struct pbuf *as_pbuf(struct rx_page *page, uint32_t length, unsigned skip)
+{
+    struct pbuf *p = pbuf_alloced_custom(PBUF_RAW, (u16_t)PAGE, PBUF_REF, &page->pbuf, page->page, PAGE);
+
+    p->payload = page->page + skip;
+    p->len = p->tot_len = (u16_t)(length - skip);
+    return p;
+}
+
+static void drop(struct rx_page *page)
+{
+    if (!rx_post(page))
+        rx_free(&page->pbuf.pbuf);
+}
+
+/* One packet of 1 to n pages, as one chain. NULL: there was none. */
+static struct pbuf *rx_take(struct net_header *ret_header)
+{
+    uint32_t length;
+    struct rx_page *page = virtq_take(&rx, &length);
+    struct pbuf *first;
+    unsigned count;
+
+    if (!page)
+        return NULL;
+    rx_posted--;
+    __builtin_memcpy(ret_header, page->page, sizeof(*ret_header));
+    count = ret_header->buffer_count;
+    first = as_pbuf(page, length, sizeof(*ret_header));
+    for (unsigned i = 1; i < count; i++) {
+        page = virtq_take(&rx, &length);
+        if (!page)
+            break;
+        rx_posted--;
+        if (first->tot_len + length > UINT16_MAX) {
+            drop(page);
+            continue;
+        }
+        pbuf_cat(first, as_pbuf(page, length, 0));
+    }
+    return first;
+}
+
+/* Offset of the TCP header behind Ethernet and IP without extension headers, 0 when it is not TCP or is a fragment. */
+static unsigned tcp_offset(const uint8_t *frame, unsigned length, bool *ret_v6)
+{
+    if (length >= ETHERNET + 40 && frame[12] == 0x08 && frame[13] == 0x00) {
+        unsigned header = (frame[14] & 15) * 4u;
+        bool fragment = (frame[20] & 0x3f) != 0 || frame[21] != 0;
+        *ret_v6 = false;
+        return frame[23] == IP_PROTO_TCP && !fragment && header >= 20 && length >= ETHERNET + header + 20 ? ETHERNET + header : 0;
+    }
+    *ret_v6 = true;
+    return length >= ETHERNET + 60 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IP_PROTO_TCP ? ETHERNET + 40 : 0;
+}
+
+/* The MSS option's value of a SYN (RFC 9293, 3.2), or NULL. */
+static uint8_t *mss_option(uint8_t *tcp, unsigned length)
+{
+    unsigned end = (tcp[12] >> 4) * 4u;
+
+    if (!(tcp[13] & TCP_SYN) || end > length)
+        return NULL;
+    for (unsigned i = 20; i + 1 < end && tcp[i] != 0;) {
+        if (tcp[i] == 1) {
+            i++;
+            continue;
+        }
+        if (tcp[i] == 2 && tcp[i + 1] == 4 && i + 4 <= end)
+            return tcp + i + 2;
+        if (tcp[i + 1] < 2)
+            return NULL;
+        i += tcp[i + 1];
+    }
+    return NULL;
+}
+
+/* Changes a 16-bit word and the checksum that covers it (RFC 1624). The word may stand at an odd offset. */
+static void replace_word(uint8_t *tcp, uint8_t *word, uint16_t value, bool fix_checksum)
+{
+    uint8_t before[2] = {word[0], word[1]};
+    uint32_t sum;
+
+    word[0] = (uint8_t)(value >> 8);
+    word[1] = (uint8_t)value;
+    if (!fix_checksum)
+        return;
+    bool odd = ((word - tcp) & 1) != 0;
+    uint16_t old_word = (uint16_t)(odd ? before[1] << 8 | before[0] : before[0] << 8 | before[1]);
+    uint16_t new_word = (uint16_t)(odd ? word[1] << 8 | word[0] : word[0] << 8 | word[1]);
+    sum = (uint16_t)~(tcp[16] << 8 | tcp[17]);
+    sum += (uint16_t)~old_word;
+    sum += new_word;
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    tcp[16] = (uint8_t)(~sum >> 8);
+    tcp[17] = (uint8_t)~sum;
+}
+
+static void rx_rewrite_mss(struct pbuf *p, bool checked)
+{
+    uint8_t *frame = p->payload, *mss;
+    bool v6;
+    unsigned at = tcp_offset(frame, p->len, &v6);
+
+    if (!at || !(device.features & (v6 ? F_HOST_TSO6 : F_HOST_TSO4)))
+        return;
+    mss = mss_option(frame + at, p->len - at);
+    if (mss && (mss[0] << 8 | mss[1]) >= (v6 ? MSS6 : MSS4))
+        replace_word(frame + at, mss, TCP_MSS, !checked);
+}
+
+static bool receive(void)
+{
+    struct net_header header;
+    struct pbuf *p = NULL;
+    unsigned i;
+
+    for (i = 0; i < POLL_BATCH && (p = rx_take(&header)) != NULL; i++) {
+        bool checked = (header.flags & (NEEDS_CSUM | DATA_VALID)) != 0;
+
+        packet_time = nf_wall_clock();
+        if (rx_posted < RX_POSTED_LOW && heap_left() < 2 * PAGE && !spare_pages) {
+            pbuf_free(p); /* its pages are spare ones now; the wire is asked again by whoever cares */
+            continue;
+        }
+        rx_rewrite_mss(p, checked);
+        NETIF_SET_CHECKSUM_CTRL(&interface, checked ? NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_ICMP | NETIF_CHECKSUM_CHECK_ICMP6 | NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_GEN_ICMP | NETIF_CHECKSUM_GEN_ICMP6
+                                                     : NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP));
+        if (interface.input(p, &interface) != ERR_OK)
+            pbuf_free(p);
+    }
+    if (i)
+        rx_refill();
+    return i > 0;
+}
+
+/* ---- transmit ---- */
+
+static bool reap(void)
+{
+    struct tx_slot *slot;
+    uint32_t length;
+    bool worked = false;
+
+    while ((slot = virtq_take(&tx, &length)) != NULL) {
+        pbuf_free(slot->packet);
+        slot->next = free_slots;
+        free_slots = slot;
+        worked = true;
+    }
+    return worked;
+}
+
+static uint16_t pseudo_sum(const uint8_t *frame, bool v6, unsigned protocol, unsigned length)
+{
+    const uint8_t *from = frame + ETHERNET + (v6 ? 8 : 12);
+    uint32_t sum = protocol + length;
+
+    for (unsigned i = 0; i < (v6 ? 32u : 8u); i += 2)
+        sum += (uint32_t)(from[i] << 8 | from[i + 1]);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+/* Where the transport header is and of which kind; 0 when the checksum is none of ours (fragments, ICMP, ARP). */
+static unsigned transport_offset(const uint8_t *frame, unsigned length, bool *ret_v6, unsigned *ret_protocol)
+{
+    unsigned at = tcp_offset(frame, length, ret_v6);
+
+    *ret_protocol = IP_PROTO_TCP;
+    if (at)
+        return at;
+    *ret_protocol = IP_PROTO_UDP;
+    if (length >= ETHERNET + 28 && frame[12] == 0x08 && frame[13] == 0 && frame[23] == IP_PROTO_UDP &&
+        (frame[20] & 0x3f) == 0 && frame[21] == 0)
+        return *ret_v6 = false, ETHERNET + (frame[14] & 15) * 4u;
+    if (length >= ETHERNET + 48 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IP_PROTO_UDP)
+        return *ret_v6 = true, ETHERNET + 40u;
+    return 0;
+}
+
+static void tx_fill_header(struct net_header *h, struct pbuf *p)
+{
+    uint8_t *frame = p->payload, *mss;
+    unsigned protocol;
+    bool v6 = false;
+    unsigned at = transport_offset(frame, p->len, &v6, &protocol);
+
+    __builtin_memset(h, 0, sizeof(*h));
+    if (!at)
+        return;
+    if (protocol == IP_PROTO_TCP && (mss = mss_option(frame + at, p->len - at)) != NULL) {
+        uint16_t wire = v6 ? MSS6 : MSS4;
+        mss[0] = (uint8_t)(wire >> 8);
+        mss[1] = (uint8_t)wire;
+    }
+    unsigned field = at + (protocol == IP_PROTO_TCP ? 16u : 6u);
+    uint16_t sum = pseudo_sum(frame, v6, protocol, p->tot_len - at);
+    frame[field] = (uint8_t)(sum >> 8);
+    frame[field + 1] = (uint8_t)sum;
+    h->flags = NEEDS_CSUM;
+    h->checksum_start = (uint16_t)at;
+    h->checksum_offset = (uint16_t)(field - at);
+    if (protocol == IP_PROTO_TCP && p->tot_len > ETHERNET + WIRE_MTU) {
+        h->gso_type = v6 ? GSO_TCPV6 : GSO_TCPV4;
+        h->gso_size = v6 ? MSS6 : MSS4;
+        h->header_length = (uint16_t)(at + (frame[at + 12] >> 4) * 4u);
+    }
+}
+
+static err_t transmit(struct netif *netif, struct pbuf *p)
+{
+    struct virtq_segment segments[TX_SEGMENTS_MAX];
+    struct tx_slot *slot;
+    unsigned count = 1;
+
+    (void)netif;
+    if (!free_slots || tx.free_count < TX_SEGMENTS_MAX)
+        reap();
+    slot = free_slots;
+    if (!slot)
+        return ERR_MEM;
+    for (struct pbuf *q = p; q; q = q->next) {
+        if (q->len == 0)
+            continue;
+        if (count == TX_SEGMENTS_MAX)
+            return ERR_BUF;
+        segments[count++] = (struct virtq_segment){q->payload, q->len, false};
+    }
+    tx_fill_header(&slot->header, p);
+    segments[0] = (struct virtq_segment){&slot->header, sizeof(slot->header), false};
+    if (!virtq_add(&tx, segments, count, slot))
+        return ERR_MEM;
+    pbuf_ref(p);
+    slot->packet = p;
+    free_slots = slot->next;
+    return ERR_OK;
+}
+
+/* The interface's MTU is that of super-segments; what is not TCP is cut here to the wire's. */
+static err_t output4(struct netif *netif, struct pbuf *p, const ip4_addr_t *to)
+{
+    const struct ip_hdr *h = p->payload;
+    err_t r;
+
+    if (p->tot_len <= WIRE_MTU || IPH_PROTO(h) == IP_PROTO_TCP)
+        return etharp_output(netif, p, to);
+    netif->mtu = WIRE_MTU;
+    r = ip4_frag(p, netif, to);
+    netif->mtu = UINT16_MAX;
+    return r;
+}
+
+static err_t output6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
+{
+    const struct ip6_hdr *h = p->payload;
+    err_t r;
+
+    if (p->tot_len <= WIRE_MTU || IP6H_NEXTH(h) == IP_PROTO_TCP)
+        return ethip6_output(netif, p, to);
+    netif->mtu = netif->mtu6 = WIRE_MTU;
+    r = ip6_frag(p, netif, to);
+    netif->mtu = netif->mtu6 = UINT16_MAX;
+    return r;
+}
+
+/* ---- life ---- */
+
+static err_t interface_init(struct netif *netif)
+{
+    volatile uint8_t *config = (volatile uint8_t *)device.registers + 0x100;
+
+    netif->name[0] = 'e';
+    netif->name[1] = 't';
+    netif->output = output4;
+    netif->output_ip6 = output6;
+    netif->linkoutput = transmit;
+    netif->mtu = UINT16_MAX;
+    netif->mtu6 = UINT16_MAX;
+    netif->hwaddr_len = 6;
+    for (unsigned i = 0; i < 6; i++)
+        netif->hwaddr[i] = config[i];
+    netif->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
+    return ERR_OK;
+}
+
+/* Cuts "address/prefix" in two; -1 when there is no number behind the stroke. */
+static int split_prefix(char *text)
+{
+    int prefix = -1;
+
+    for (char *c = text; *c; c++) {
+        if (*c != '/')
+            continue;
+        *c = '\0';
+        for (prefix = 0, c++; *c >= '0' && *c <= '9' && prefix < 1000; c++)
+            prefix = prefix * 10 + (*c - '0');
+        break;
+    }
+    return prefix;
+}
+
+static void configure4(void)
+{
+    ip4_addr_t address, mask, gateway = {0};
+    int prefix = split_prefix(configuration.ip4);
+
+    if (strcmp(configuration.ip4, "dhcp") == 0) {
+        dhcp_start(&interface);
+        return;
+    }
+    if (prefix < 0 || prefix > 32 || !ip4addr_aton(configuration.ip4, &address))
+        return;
+    mask.addr = lwip_htonl(prefix ? 0xffffffffu << (32 - prefix) : 0);
+    ip4addr_aton(configuration.gateway4, &gateway);
+    netif_set_addr(&interface, &address, &mask, &gateway);
+}
+
+static void configure6(void)
+{
+    ip6_addr_t address;
+    int prefix = split_prefix(configuration.ip6);
+    s8_t slot;
+
+    netif_create_ip6_linklocal_address(&interface, 1);
+    netif_ip6_addr_set_state(&interface, 0, IP6_ADDR_PREFERRED);
+    netif_set_ip6_autoconfig_enabled(&interface, prefix < 0);
+    if (prefix < 0 || !ip6addr_aton(configuration.ip6, &address))
+        return;
+    if (netif_add_ip6_address(&interface, &address, &slot) == ERR_OK)
+        netif_ip6_addr_set_state(&interface, slot, IP6_ADDR_PREFERRED);
+}
+
+/* The gateway's hardware address, when the boot parameters give it: the first packet needs no ARP. */
+static void configure_neighbour(void)
+{
+    struct eth_addr mac;
+    ip4_addr_t gateway;
+    const char *c = configuration.gateway_mac;
+
+    for (unsigned i = 0; i < 6; i++) {
+        unsigned value = 0, digits = 0;
+        for (; *c && *c != ':'; c++, digits++)
+            value = value * 16 + (unsigned)(*c <= '9' ? *c - '0' : (*c | 32) - 'a' + 10);
+        if (digits != 2 || (i < 5 && *c++ != ':'))
+            return;
+        mac.addr[i] = (uint8_t)value;
+    }
+    if (ip4addr_aton(configuration.gateway4, &gateway))
+        etharp_add_static_entry(&gateway, &mac);
+}
+
+bool net_init(const struct net_config *config)
+{
+    const uint64_t wanted = F_CSUM | F_GUEST_CSUM | F_MAC | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF;
+    bool found = false;
+
+    lwip_init();
+    configuration = *config;
+    for (uint32_t i = 0; i < boot.device_count && !found; i++)
+        if (boot.devices[i].kind == KIND_NET || boot.devices[i].kind == 0)
+            found = virtio_begin(&device, boot.devices[i].address, KIND_NET, wanted);
+    if (!found || !virtio_queue(&device, &rx, 0) || !virtio_queue(&device, &tx, 1))
+        return false;
+    device.acknowledge = !(boot.flags & BOOT_DIRECT);
+    for (unsigned i = 0; i < VQ_SIZE; i++) {
+        tx_slots[i].next = free_slots;
+        free_slots = &tx_slots[i];
+    }
+    rx_refill();
+    virtio_ready(&device);
+    virtq_interrupts(&tx, false);
+    netif_add_noaddr(&interface, NULL, interface_init, ethernet_input);
+    netif_set_default(&interface);
+    netif_set_up(&interface);
+    configure4();
+    configure6();
+    configure_neighbour();
+    return true;
+}
+
+bool net_poll(void)
+{
+    bool worked = receive();
+
+    worked |= reap();
+    virtq_publish(&tx);
+    return worked;
+}
+
+void net_flush(void)
+{
+    virtq_publish(&tx);
+}
+
+void net_interrupts(bool on)
+{
+    virtq_interrupts(&rx, on);
+    if (on)
+        virtio_acknowledge(&device);
+}

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * platform.h's TCP on lwIP's raw API.
+ *
+ * lwIP calls back with pbuf chains; the program sees plain ranges, page by page, without a copy. `writable` is not called
+ * from within lwIP but from tcp_poll(), so that a program may send as much as fits in one go. An object is freed only
+ * between callbacks: a program may close it from within one.
+ */
+#include "unikernel.h"
+
+#include "lwip/tcp.h"
+
+#include "address.h"
+
+enum { CONNECTION_MAX = 12000 };
+
+struct nf_tcp {
+    struct tcp_pcb *pcb;         /* NULL: closed or lost */
+    const struct nf_tcp_ops *ops;
+    void *context;
+    struct pbuf *held;           /* received, not yet given to the program (it limits what it takes) */
+    size_t held_offset;
+    size_t receive_max;
+    bool want_write, ended, end_told, in_callback, gone;
+    struct nf_tcp *next_ready, *previous_ready; /* list of those that want to write or have held bytes */
+    bool listed;
+};
+
+struct nf_listener {
+    struct tcp_pcb *pcb;
+    nf_accept_fn accept;
+    void *context;
+};
+
+static struct nf_tcp *ready;
+static unsigned connections;
+
+static void list(struct nf_tcp *t)
+{
+    if (t->listed)
+        return;
+    t->next_ready = ready;
+    t->previous_ready = NULL;
+    if (ready)
+        ready->previous_ready = t;
+    ready = t;
+    t->listed = true;
+}
+
+static struct nf_tcp *next_in_round; /* where tcp_poll() goes on */
+
+static void unlist(struct nf_tcp *t)
+{
+    if (!t->listed)
+        return;
+    if (next_in_round == t)
+        next_in_round = t->next_ready;
+    if (t->previous_ready)
+        t->previous_ready->next_ready = t->next_ready;
+    else
+        ready = t->next_ready;
+    if (t->next_ready)
+        t->next_ready->previous_ready = t->previous_ready;
+    t->listed = false;
+}
+
+static void release(struct nf_tcp *t)
+{
+    unlist(t);
+    if (t->held)
+        pbuf_free(t->held);
+    t->held = NULL;
+    t->gone = true;
+    if (!t->in_callback) {
+        connections--;
+        unikernel_free(t);
+    }
+}
+
+/* Brackets a callback; returns whether the object still lives. */
+static bool leave(struct nf_tcp *t, bool outer)
+{
+    t->in_callback = outer;
+    if (!t->gone)
+        return true;
+    if (!outer) {
+        connections--;
+        unikernel_free(t);
+    }
+    return false;
+}
+
+static void detach(struct nf_tcp *t)
+{
+    if (!t->pcb)
+        return;
+    tcp_arg(t->pcb, NULL);
+    tcp_recv(t->pcb, NULL);
+    tcp_sent(t->pcb, NULL);
+    tcp_err(t->pcb, NULL);
+    tcp_poll(t->pcb, NULL, 0);
+    t->pcb = NULL;
+}
+
+/* Gives held bytes to the program, as much as it takes. Returns false when the object is gone. */
+static bool deliver(struct nf_tcp *t)
+{
+    bool outer = t->in_callback;
+
+    while (t->held && t->receive_max > 0 && !t->gone) {
+        size_t n = t->held->len - t->held_offset;
+        if (n > t->receive_max)
+            n = t->receive_max;
+        if (n > 0 && t->ops && t->ops->receive) {
+            t->in_callback = true;
+            t->ops->receive(t, t->context, (const uint8_t *)t->held->payload + t->held_offset, n);
+            if (t->gone)
+                return leave(t, outer);
+            t->in_callback = outer;
+        }
+        if (t->pcb)
+            tcp_recved(t->pcb, (u16_t)n);
+        t->held_offset += n;
+        if (t->held && t->held_offset >= t->held->len) {
+            struct pbuf *first = t->held;
+            t->held = first->next;
+            if (t->held)
+                pbuf_ref(t->held);
+            pbuf_free(first);
+            t->held_offset = 0;
+        }
+    }
+    if (!t->held && t->ended && !t->end_told) {
+        t->end_told = true;
+        if (t->ops && t->ops->end) {
+            t->in_callback = true;
+            t->ops->end(t, t->context);
+            return leave(t, outer);
+        }
+    }
+    return true;
+}
+
+static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t error)
+{
+    struct nf_tcp *t = arg;
+
+    (void)pcb;
+    (void)error;
+    if (!p) {
+        t->ended = true;
+    } else if (t->held) {
+        pbuf_cat(t->held, p);
+    } else {
+        t->held = p;
+        t->held_offset = 0;
+    }
+    struct tcp_pcb *before = t->pcb;
+    bool outer = t->in_callback;
+    t->in_callback = true;
+    deliver(t);
+    bool aborted = t->gone && before && before->state == CLOSED;
+    leave(t, outer);
+    return aborted ? ERR_ABRT : ERR_OK;
+}
+
+static void on_error(void *arg, err_t error)
+{
+    struct nf_tcp *t = arg;
+    int words = error_from_lwip(error);
+
+    t->pcb = NULL;
+    if (error == ERR_RST && t->ops && !t->end_told && !t->ended && !t->held)
+        words = NF_RESET;
+    bool outer = t->in_callback;
+    t->in_callback = true;
+    if (t->ops)
+        t->ops->failed(t, t->context, words);
+    if (!t->gone)
+        release(t);
+    leave(t, outer);
+}
+
+static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t error)
+{
+    struct nf_tcp *t = arg;
+    bool outer = t->in_callback;
+
+    (void)pcb;
+    (void)error;
+    t->in_callback = true;
+    if (t->ops->connected)
+        t->ops->connected(t, t->context);
+    leave(t, outer);
+    return ERR_OK;
+}
+
+static struct nf_tcp *wrap(struct tcp_pcb *pcb)
+{
+    struct nf_tcp *t = connections < CONNECTION_MAX ? unikernel_calloc(1, sizeof(*t)) : NULL;
+
+    if (!t)
+        return NULL;
+    connections++;
+    t->pcb = pcb;
+    t->receive_max = SIZE_MAX;
+    tcp_arg(pcb, t);
+    tcp_recv(pcb, on_receive);
+    tcp_err(pcb, on_error);
+    tcp_nagle_disable(pcb);
+    return t;
+}
+
+static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t error)
+{
+    struct nf_listener *l = arg;
+    struct nf_addr peer;
+    struct nf_tcp *t;
+
+    if (error != ERR_OK || !pcb)
+        return ERR_VAL;
+    t = wrap(pcb);
+    if (!t)
+        return tcp_abort(pcb), ERR_ABRT;
+    address_from_lwip(&pcb->remote_ip, pcb->remote_port, &peer);
+    t->in_callback = true;
+    bool keep = l->accept(t, &peer, l->context);
+    bool lost = t->gone;
+    if (!keep && !lost) {
+        detach(t);
+        release(t);
+    }
+    leave(t, false);
+    if (!keep) {
+        tcp_abort(pcb);
+        return ERR_ABRT;
+    }
+    return lost && pcb->state == CLOSED ? ERR_ABRT : ERR_OK;
+}
+
+int nf_tcp_listen(const struct nf_addr *local, nf_accept_fn accept, void *context, struct nf_listener **ret_listener)
+{
+    struct nf_listener *l = unikernel_calloc(1, sizeof(*l));
+    struct tcp_pcb *pcb = l ? tcp_new_ip_type(local->family == 4   ? IPADDR_TYPE_V4
+                                              : local->family == 6 ? IPADDR_TYPE_V6
+                                                                   : IPADDR_TYPE_ANY)
+                            : NULL;
+    ip_addr_t address;
+    err_t r = ERR_MEM;
+
+    if (pcb) {
+        address_to_lwip(local, &address);
+        r = tcp_bind(pcb, &address, local->port);
+        if (r == ERR_OK)
+            l->pcb = tcp_listen_with_backlog_and_err(pcb, 255, &r);
+        if (!l->pcb)
+            tcp_close(pcb);
+    }
+    if (!l || !l->pcb) {
+        unikernel_free(l);
+        return error_from_lwip(r);
+    }
+    l->accept = accept;
+    l->context = context;
+    tcp_arg(l->pcb, l);
+    tcp_accept(l->pcb, on_accept);
+    *ret_listener = l;
+    return 0;
+}
+
+void nf_listener_close(struct nf_listener *listener)
+{
+    if (!listener)
+        return;
+    tcp_close(listener->pcb);
+    unikernel_free(listener);
+}
+
+int nf_tcp_connect(const struct nf_addr *peer, const struct nf_addr *local, const struct nf_tcp_ops *ops,
+                   void *context, struct nf_tcp **ret_tcp)
+{
+    struct tcp_pcb *pcb = tcp_new_ip_type(peer->family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_V4);
+    struct nf_tcp *t = pcb ? wrap(pcb) : NULL;
+    ip_addr_t address;
+    err_t r = ERR_MEM;
+
+    if (t) {
+        t->ops = ops;
+        t->context = context;
+        r = ERR_OK;
+        if (local) {
+            address_to_lwip(local, &address);
+            r = tcp_bind(pcb, &address, local->port);
+        }
+        address_to_lwip(peer, &address);
+        if (r == ERR_OK)
+            r = tcp_connect(pcb, &address, peer->port, on_connected);
+    }
+    if (r == ERR_OK) {
+        *ret_tcp = t;
+        return 0;
+    }
+    if (t) {
+        detach(t);
+        release(t);
+    }
+    if (pcb)
+        tcp_abort(pcb);
+    return error_from_lwip(r);
+}
+
+void nf_tcp_attach(struct nf_tcp *tcp, const struct nf_tcp_ops *ops, void *context)
+{
+    tcp->ops = ops;
+    tcp->context = context;
+}
+
+long nf_tcp_send(struct nf_tcp *tcp, const void *data, size_t size, enum nf_lifetime lifetime)
+{
+    size_t room = tcp->pcb ? tcp_sndbuf(tcp->pcb) : 0, taken = 0;
+    u8_t flags = (u8_t)(lifetime == NF_COPY ? TCP_WRITE_FLAG_COPY : 0);
+
+    while (taken < size && room > 0) {
+        size_t n = size - taken;
+        if (n > room)
+            n = room;
+        if (n > TCP_MSS)
+            n = TCP_MSS;
+        if (tcp_write(tcp->pcb, (const uint8_t *)data + taken, (u16_t)n, flags) != ERR_OK)
+            break;
+        taken += n;
+        room -= n;
+    }
+    if (taken == 0)
+        return NF_AGAIN;
+    tcp_output(tcp->pcb);
+    return (long)taken;
+}
+
+void nf_tcp_want_write(struct nf_tcp *tcp, bool on)
+{
+    tcp->want_write = on;
+    if (on)
+        list(tcp);
+}
+
+void nf_tcp_limit_receive(struct nf_tcp *tcp, size_t max)
+{
+    tcp->receive_max = max;
+    if (tcp->held)
+        list(tcp);
+}
+
+void nf_tcp_shutdown(struct nf_tcp *tcp)
+{
+    if (tcp->pcb)
+        tcp_shutdown(tcp->pcb, 0, 1);
+}
+
+void nf_tcp_close(struct nf_tcp *tcp)
+{
+    struct tcp_pcb *pcb = tcp->pcb;
+
+    detach(tcp);
+    release(tcp);
+    if (pcb && tcp_close(pcb) != ERR_OK)
+        tcp_abort(pcb);
+}
+
+void nf_tcp_abort(struct nf_tcp *tcp)
+{
+    struct tcp_pcb *pcb = tcp->pcb;
+
+    detach(tcp);
+    release(tcp);
+    if (pcb)
+        tcp_abort(pcb);
+}
+
+void nf_tcp_addresses(const struct nf_tcp *tcp, struct nf_addr *ret_local, struct nf_addr *ret_peer)
+{
+    static const struct nf_addr nobody;
+
+    *ret_local = *ret_peer = nobody;
+    if (!tcp->pcb)
+        return;
+    address_from_lwip(&tcp->pcb->local_ip, tcp->pcb->local_port, ret_local);
+    address_from_lwip(&tcp->pcb->remote_ip, tcp->pcb->remote_port, ret_peer);
+}
+
+bool tcp_round(void)
+{
+    bool worked = false;
+
+    for (struct nf_tcp *t = ready; t; t = next_in_round) {
+        next_in_round = t->next_ready;
+        if (t->held && !deliver(t))
+            continue;
+        if (t->want_write && t->pcb && tcp_sndbuf(t->pcb) >= TCP_SNDLOWAT && tcp_sndqueuelen(t->pcb) < TCP_SNDQUEUELOWAT) {
+            worked = true;
+            t->in_callback = true;
+            if (t->ops->writable)
+                t->ops->writable(t, t->context);
+            if (!leave(t, false))
+                continue;
+        }
+        if (!t->want_write && (!t->held || t->receive_max == 0))
+            unlist(t);
+    }
+    next_in_round = NULL;
+    return worked;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rooms of the unikernel's platform and what they give each other. One thread; interrupts only count. */
+#ifndef UNIKERNEL_UNIKERNEL_H
+#define UNIKERNEL_UNIKERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi/boot.h"
+
+/* ---- cpu.c: clock, idle, the end ---- */
+
+extern struct boot_info boot; /* a copy: the page is read-only and changes at a restore */
+
+static inline struct boot_shared *boot_shared(void)
+{
+    return (struct boot_shared *)BOOT_SHARED_ADDRESS;
+}
+
+static inline uint64_t tsc(void)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
+static inline void port_out(uint16_t port, uint32_t value)
+{
+    __asm__ volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
+}
+
+void cpu_init(const struct boot_info *info);
+uint64_t cpu_ns(void); /* since boot */
+/* interrupts: boot_shared()->interrupts as it was before looking for work. until_ns: latest end; 0: none. */
+void cpu_idle(uint64_t interrupts, uint64_t until_ns);
+void unikernel_panic(const char *message) __attribute__((noreturn));
+uint32_t unikernel_random(void);
+void console_write(const char *text, size_t size);
+
+/* ---- heap.c ---- */
+
+void heap_init(uint64_t start, uint64_t end);
+void *unikernel_malloc(unsigned long size);
+void *unikernel_calloc(unsigned long count, unsigned long size);
+void unikernel_free(void *memory);
+/* Page-aligned, given back with unikernel_free(). */
+void *heap_page(void);
+uint64_t heap_left(void);
+
+/* ---- virtio.c: one queue of a virtio-mmio device, driver side ---- */
+
+enum { VQ_SIZE = 256 };
+
+struct virtq {
+    volatile uint32_t *registers; /* of its device */
+    uint16_t index;
+    uint16_t size;
+    uint16_t free_count, free_head;
+    uint16_t next_available, last_used, notified;
+    struct virtq_descriptor *descriptors;
+    volatile uint16_t *available, *used;
+    void *tokens[VQ_SIZE];        /* of the chain's first descriptor */
+};
+
+struct virtq_segment {
+    const void *address;
+    uint32_t length;
+    bool device_writes;
+};
+
+struct virtio {
+    volatile uint32_t *registers;
+    uint64_t features;            /* accepted */
+    bool acknowledge;             /* interrupts are level lines that must be taken back (PVH monitors) */
+};
+
+/* Resets the device, negotiates (wanted: bits the driver knows). False when it is not of that kind. */
+bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64_t wanted);
+bool virtio_queue(struct virtio *device, struct virtq *queue, uint16_t index);
+void virtio_ready(struct virtio *device);
+void virtio_acknowledge(struct virtio *device);
+
+/* Puts a chain into the ring; false when there is no room. The device sees it with virtq_publish(). */
+bool virtq_add(struct virtq *queue, const struct virtq_segment *segments, unsigned count, void *token);
+void virtq_publish(struct virtq *queue);
+/* The next finished chain's token, or NULL. */
+void *virtq_take(struct virtq *queue, uint32_t *ret_length);
+/* Whether the device shall interrupt for finished chains; after switching on, look once more. */
+void virtq_interrupts(struct virtq *queue, bool on);
+
+/* ---- net.c: virtio-net as a lwIP interface ---- */
+
+struct net_config {
+    char ip4[48], gateway4[48], ip6[64], gateway6[48]; /* "address/prefix"; "dhcp"; "" none */
+    char gateway_mac[24];
+};
+
+bool net_init(const struct net_config *config); /* false: no network device */
+bool net_poll(void);                            /* true: there was work */
+void net_flush(void);                           /* what was queued for sending goes out */
+void net_interrupts(bool on);
+void net_config_changed(const struct net_config *config);
+
+/* ---- tcp.c, udp.c, timer.c: platform.h on lwIP ---- */
+
+bool tcp_round(void);            /* deferred calls of the program: `writable`, held bytes */
+bool udp_round(void);
+uint64_t timers_run(void);       /* fires what is due; the next due (cpu_ns clock), 0: none */
+uint64_t net_received_at(void);  /* wall clock of the packet being delivered */
+
+#endif
