@@ -49,6 +49,17 @@ static void offer_technologies(struct cli *cli, const char *typed)
     json_decref(host);
 }
 
+/* Other spellings of one word, once something of them is typed: they would only lengthen the list. */
+static void offer_aliases(const char *typed, const struct command *command)
+{
+    for (const char *p = command->aliases; p && *p; p += strcspn(p, "|"), p += *p == '|') {
+        auto_free char *word = text_printf("%.*s", (int)strcspn(p, "|"), p);
+
+        if (!strchr(word, ' '))
+            offer(typed, word, command->summary);
+    }
+}
+
 /* First words (and second, of groups) of all commands. */
 static void offer_commands(const char *typed, const char *first)
 {
@@ -65,8 +76,8 @@ static void offer_commands(const char *typed, const char *first)
 
             offer(typed, word, blank ? "group of commands" : all_commands[i]->summary);
         }
-        if (!first)
-            offer_list("", *typed ? typed : "\n", all_commands[i]->aliases);
+        if (!first && *typed)
+            offer_aliases(typed, all_commands[i]);
         last = name;
     }
 }
