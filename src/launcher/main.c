@@ -182,7 +182,7 @@ int main(int argc, char **argv)
     }
     log_open("coracle-launcher", l.options.log_level);
     mallopt(M_ARENA_MAX, ARENAS);
-    umask(0077);
+    umask(0022); /* inherited by instances; files of our own name their modes */
     raise_file_limit();
     slots_init(&l.uids);
     slots_init(&l.numbers);
