@@ -70,7 +70,8 @@ int stem_make(struct runtime *runtime, struct error **err);
 int spawn_init(struct shell *shell, struct steps *steps, struct error **err);
 /* A user namespace that maps [inside, +RUNTIME_ID_COUNT) to [outside, ...): an fd, to be closed by the caller. */
 int spawn_idmap_namespace(const struct runtime *runtime, uint32_t inside, uint32_t outside);
-/* The calling thread gets a root and working directory of its own, once, which setns() to a mount namespace needs. */
+/* The calling thread gets a root and working directory of its own, which setns() to a mount namespace needs. Asked for
+ * each time (the kernel does nothing when it is so): a thread that was the only one shares them with those it starts. */
 int spawn_prepare_thread(void);
 
 /* root.c */

@@ -111,12 +111,7 @@ static long clone_run(struct clone_args *args, void (*run)(const struct child_ar
 
 int spawn_prepare_thread(void)
 {
-    static _Thread_local bool prepared;
-
-    if (!prepared && unshare(CLONE_FS))
-        return -errno;
-    prepared = true;
-    return 0;
+    return unshare(CLONE_FS) ? -errno : 0;
 }
 
 static int write_map(const struct runtime *runtime, pid_t pid, const char *name, uint32_t inside, uint32_t outside)
