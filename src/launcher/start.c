@@ -127,6 +127,7 @@ static int open_listener(struct start *s, struct error **err)
 static int open_files(struct start *s, struct error **err)
 {
     static const char *const names[] = {"log.0", "log.1"};
+    uint64_t begin = monotonic_ns();
     int r;
 
     r = directory_open(s->l->logs_fd, s->i->id, 0700, &s->logs, err);
@@ -140,7 +141,9 @@ static int open_files(struct start *s, struct error **err)
     s->exit_fd = openat(s->dir, "exit", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->exit_fd < 0 || fallocate(s->exit_fd, FALLOC_FL_KEEP_SIZE, 0, EXIT_FILE_BYTES) < 0)
         return failed(err, "making the exit file");
-    return open_listener(s, err);
+    r = open_listener(s, err);
+    steps_add(&s->steps, "files", begin, monotonic_ns());
+    return r;
 }
 
 /* Numbers and, from the pool or to be made, the shell they belong to. */
@@ -280,7 +283,7 @@ static int start_application(struct start *s, struct error **err)
     i->state = INSTANCE_RUNNING;
     uint64_t begin = monotonic_ns();
     r = record_write(s->l, i, s->dir, err);
-    steps_add(&s->steps, "record", begin, monotonic_ns());
+    steps_add(&s->steps, "record again", begin, monotonic_ns());
     if (r == 0)
         r = check_cancelled(s, err);
     if (r == 0 && watch(s->l, container_pidfd(i->container), i->serial, 0, false) < 0)
@@ -335,13 +338,13 @@ static int build(struct start *s, struct error **err)
         r = choose_shell(s, err);
     if (r == 0)
         r = write_first_record(s, err);
-    if (r == 0)
-        r = open_files(s, err);
-    steps_add(&s->steps, "files", begin, monotonic_ns());
+    steps_add(&s->steps, "record", begin, monotonic_ns());
     if (r == 0 && !s->warm)
         r = make_cold(s, err);
     if (r == 0)
         r = give_addresses(s, err);
+    if (r == 0)
+        r = open_files(s, err);
     if (r == 0)
         r = check_cancelled(s, err);
     return r < 0 ? r : start_application(s, err);

@@ -110,6 +110,16 @@ static void make_libexec(struct bed *b)
         bed_die("linking %s: %s", path, strerror(errno));
 }
 
+/* /run is a tmpfs on every host, so it is one here. */
+void bed_run_size(struct bed *b, const char *size)
+{
+    char options[64];
+
+    snprintf(options, sizeof(options), "mode=755,size=%s", size);
+    if (mount("coracle-bed", b->run, "tmpfs", 0, options) < 0)
+        bed_die("mounting %s: %s", b->run, strerror(errno));
+}
+
 void bed_open(struct bed *b, const char *config)
 {
     memset(b, 0, sizeof(*b));
@@ -125,6 +135,7 @@ void bed_open(struct bed *b, const char *config)
     snprintf(b->cgroup, sizeof(b->cgroup), "coracle-%s", b->dir + strlen(b->dir) - 6);
     current = b;
     make(b->run, 0755, 0);
+    bed_run_size(b, "64m");
     make(b->state, 0755, 0);
     make_image(b);
     make_libexec(b);

@@ -32,7 +32,9 @@ void bed_need_root(void);
 
 /* config: text of host.conf, NULL for an empty one. Any failure ends the test program with words. */
 void bed_open(struct bed *b, const char *config);
-void bed_close(struct bed *b); /* ends the launcher, checks nothing, removes everything */
+void bed_run_size(struct bed *b,
+                  const char *size); /* another, smaller tmpfs over the run directory; before bed_launch() */
+void bed_close(struct bed *b);       /* ends the launcher, checks nothing, removes everything */
 
 void bed_launch(struct bed *b); /* starts the launcher and connects */
 void bed_connect(struct bed *b);
