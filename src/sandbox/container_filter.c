@@ -11,7 +11,9 @@
 #include "sandbox/container_filter.h"
 
 #include <errno.h>
+#include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -25,6 +27,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 /* Younger than the headers of Debian 12: x86_64 numbers. */
 enum {
@@ -123,6 +127,20 @@ static const short refused[] = {
 
 static const short conditional[] = {SYS_clone, SYS_unshare, SYS_socket, SYS_ioctl, SYS_personality};
 
+/* Ahead of libseccomp's program: TIOCSTI and TIOCLINUX type into another's terminal. libseccomp can allow a call, or
+ * compare all 64 bits of an argument, but not allow all but two values of its lower half, which is all the kernel looks
+ * at. What is not one of the two falls through. */
+static const struct sock_filter prologue[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 6),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 4),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])), /* little-endian: the lower half */
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TIOCSTI, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TIOCLINUX, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+};
+
 static const int socket_families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET};
 
 /* What execution domains programs set: none, ADDR_NO_RANDOMIZE off and on with UNAME26, and the question. */
@@ -135,8 +153,6 @@ static bool contains(const short *list, size_t count, int number)
             return true;
     return false;
 }
-
-#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 enum seccomp_verdict seccomp_container_verdict(int number)
 {
@@ -156,20 +172,6 @@ static int add_list(scmp_filter_ctx filter, uint32_t action, const short *list, 
     return result;
 }
 
-/* Everything but TIOCSTI and TIOCLINUX, which type into another's terminal. libseccomp takes one comparison of an
- * argument per rule and has no "else", so what is allowed is said as the ranges around the two. The kernel looks at
- * the lower 32 bits of the request only. */
-static int add_ioctl(scmp_filter_ctx filter)
-{
-    int result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_ioctl, 1, SCMP_A1_32(SCMP_CMP_LT, TIOCSTI));
-
-    for (unsigned request = TIOCSTI + 1; request < TIOCLINUX && !result; request++)
-        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_ioctl, 1, SCMP_A1_32(SCMP_CMP_EQ, request));
-    if (!result)
-        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_ioctl, 1, SCMP_A1_32(SCMP_CMP_GT, TIOCLINUX));
-    return result;
-}
-
 static int add_conditions(scmp_filter_ctx filter)
 {
     int result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_clone, 1,
@@ -186,7 +188,7 @@ static int add_conditions(scmp_filter_ctx filter)
     for (size_t i = 0; i < COUNT(personalities) && !result; i++)
         result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_personality, 1,
                                         SCMP_A0_32(SCMP_CMP_EQ, personalities[i]));
-    return result ? result : add_ioctl(filter);
+    return result;
 }
 
 static int export(scmp_filter_ctx filter, struct sock_filter **ret_filter, uint32_t *ret_count)
@@ -203,15 +205,16 @@ static int export(scmp_filter_ctx filter, struct sock_filter **ret_filter, uint3
         return result;
     if (fstat(memory, &st))
         return -errno;
-    program = malloc((size_t)st.st_size);
+    program = malloc(sizeof(prologue) + (size_t)st.st_size);
     if (!program)
         return -ENOMEM;
-    if (pread(memory, program, (size_t)st.st_size, 0) != st.st_size) {
+    memcpy(program, prologue, sizeof(prologue));
+    if (pread(memory, program + COUNT(prologue), (size_t)st.st_size, 0) != st.st_size) {
         free(program);
         return -EIO;
     }
     *ret_filter = program;
-    *ret_count = (uint32_t)((size_t)st.st_size / sizeof(*program));
+    *ret_count = (uint32_t)(COUNT(prologue) + (size_t)st.st_size / sizeof(*program));
     return 0;
 }
 
@@ -228,6 +231,8 @@ int seccomp_container_filter(struct sock_filter **ret_filter, uint32_t *ret_coun
         result = add_list(filter, SCMP_ACT_ALLOW, allowed, COUNT(allowed));
     if (!result)
         result = add_list(filter, SCMP_ACT_ERRNO(EPERM), refused, COUNT(refused));
+    if (!result)
+        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_ioctl, 0);
     if (!result)
         result = add_conditions(filter);
     if (!result)
