@@ -131,10 +131,27 @@ static void begin_import(struct pull *p)
 
 /* ---- the child ---- */
 
+/* From a line of skopeo's log (key=value pairs) only the message, without its quoting; any other line as it is. */
+static void unwrap_message(char *line)
+{
+    const char *from = strstr(line, "msg=\"");
+    char *to = line;
+
+    if (!from || !strstr(line, "level="))
+        return;
+    for (from += strlen("msg=\""); *from && *from != '"'; from++) {
+        if (*from == '\\' && from[1])
+            from++;
+        *to++ = *from;
+    }
+    *to = '\0';
+}
+
 static void explain_failure(struct pull *p, const siginfo_t *end, struct error **err)
 {
     const char *why = p->tail[0] ? p->tail : "it said nothing";
 
+    unwrap_message(p->tail);
     if (p->cancelled) {
         error_set(err, ECANCELED, "CANCELLED", "the pull was cancelled");
     } else if (strstr(why, "no space left") || strstr(why, "No space left")) {

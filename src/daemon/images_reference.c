@@ -37,24 +37,30 @@ static int refuse(const char *text, const char *why, const char *hint, struct er
     return -EINVAL;
 }
 
+/* Labels of letters, digits and dashes inside, joined by dots (RFC 1123 section 2.1). */
+static bool is_host_name(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        bool edge = i == 0 || i + 1 == length || text[i - 1] == '.' || text[i + 1] == '.';
+
+        if (text[i] == '.' ? edge && (i == 0 || i + 1 == length || text[i - 1] == '.')
+                           : text[i] == '_' || (!strchr(word, text[i]) && (text[i] != '-' || edge)))
+            return false;
+    }
+    return length > 0;
+}
+
 /* A host has a dot or a port, or is localhost: otherwise the first part belongs to the path. */
 static bool is_host(const char *text, size_t length)
 {
-    size_t port = 0;
+    const char *colon = memchr(text, ':', length);
+    size_t name = colon ? (size_t)(colon - text) : length, digits = colon ? length - name - 1 : 0;
 
-    if (length == 9 && strncmp(text, "localhost", 9) == 0)
-        return true;
-    if (memchr(text, ':', length))
-        port = length - (size_t)((const char *)memchr(text, ':', length) - text) - 1;
-    if (!port && !memchr(text, '.', length))
+    if (!colon && !memchr(text, '.', length) && !(length == 9 && strncmp(text, "localhost", 9) == 0))
         return false;
-    for (size_t i = 0; i < length - (port ? port + 1 : 0); i++)
-        if (!strchr(word, text[i]) && text[i] != '.' && text[i] != '-')
-            return false;
-    for (size_t i = length - port; i < length; i++)
-        if (text[i] < '0' || text[i] > '9')
-            return false;
-    return port <= 5;
+    if (colon && (digits == 0 || digits > 5 || strspn(colon + 1, "0123456789") < digits))
+        return false;
+    return is_host_name(text, name);
 }
 
 /* One path component: runs of lower-case letters and digits, joined by ".", "_", "__" or dashes. */
@@ -117,14 +123,16 @@ int image_reference_parse(const char *text, struct image_reference *ret, struct 
 
     if (length == 0)
         return refuse(text, "it is empty", shape, err);
-    if (length + sizeof(":latest") > sizeof(r.name))
-        return refuse(text, "it is longer than 247 characters", shape, err);
+    if (length >= sizeof(r.name))
+        return refuse(text, "it is longer than 255 characters", shape, err);
     if (at && !image_digest_valid(at + 1))
         return refuse(text, "what follows \"@\" is no sha256 digest", shape, err);
     for (size_t i = length; i-- > 0 && text[i] != '/';)
         if (text[i] == ':')
             colon = text + i;
     name = colon ? (size_t)(colon - text) : length;
+    if (!colon && length + sizeof(":latest") > sizeof(r.name))
+        return refuse(text, "it is longer than 248 characters and has no tag", shape, err);
     if (!is_path(text, name))
         return refuse(text, "its name has a character, or a place for one, that names do not have", shape, err);
     if (colon && !is_tag(colon + 1, length - name - 1))
