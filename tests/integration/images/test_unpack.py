@@ -7,6 +7,7 @@ import struct
 import sys
 import tarfile
 import tempfile
+import time
 import unittest
 
 from archives import *
@@ -411,6 +412,40 @@ class Hostile11(Case):
 
     def test_hostile_11_time(self):
         self.assertLess(self.good(oci([tar(SMALL)]), options=["--seconds-max", "5"]).seconds, 5)
+
+
+class Sandbox(Case):
+    """What is left to the process once it looks at the archive."""
+
+    def test_confined_while_it_reads(self):
+        seen = []
+
+        def watch(pid):
+            for _ in range(2000):
+                try:
+                    with open("/proc/%d/status" % pid) as f:
+                        status = dict(line.split(":", 1) for line in f)
+                    if status["Name"].strip() == "coracle-unpack" and status["Seccomp"].strip() == "2":
+                        limits = content("/proc/%d/limits" % pid)
+                        seen.append((status, os.listdir("/proc/%d/fd" % pid), os.readlink("/proc/%d/root" % pid), limits))
+                        return
+                except (OSError, KeyError):
+                    pass
+                time.sleep(0.001)
+
+        for namespace in (True, False):
+            directory = os.path.join(self.unpacker.top, "out%d" % (self.unpacker.number + 1))
+            self.assertEqual(self.unpacker.run(tar([entry("f", os.urandom(96 << 20))]), watch=watch, namespace=namespace).status, 0)
+            status, descriptors, root, limits = seen.pop()
+            allowed = sum(1 << bit for bit in (0, 1, 3, 4, 31)) # CHOWN DAC_OVERRIDE FOWNER FSETID SETFCAP
+            self.assertEqual(int(status["CapEff"], 16), allowed)
+            self.assertEqual(int(status["CapPrm"], 16), allowed)
+            self.assertEqual(int(status["CapInh"], 16), 0)
+            self.assertEqual(status["NoNewPrivs"].strip(), "1")
+            self.assertEqual(root, directory)
+            self.assertTrue({"3", "4", "5"} <= set(descriptors))
+            self.assertEqual([d for d in descriptors if int(d) > 12], [])
+            self.assertRegex(limits, r"Max core file size +0 +0")
 
 
 class Broken(Case):

@@ -79,8 +79,9 @@ class Unpacker:
     def close(self):
         shutil.rmtree(self.top, ignore_errors=True)
 
-    def run(self, archive, options=(), namespace=True, fill=None):
-        """archive: bytes, or the path of a file. fill: the directory to use instead of a new one."""
+    def run(self, archive, options=(), namespace=True, fill=None, watch=None):
+        """archive: bytes, or the path of a file. fill: the directory to use instead of a new one. watch: called with
+        the process's id while it works."""
         self.number += 1
         spool = archive
         if isinstance(archive, bytes):
@@ -110,6 +111,8 @@ class Unpacker:
         text = []
         reader = threading.Thread(target=lambda: text.append(_read_all(rfd)))
         reader.start()
+        if watch:
+            watch(pid)
         _, status, usage = os.wait4(pid, 0)
         reader.join()
         for fd in (ready, go):
