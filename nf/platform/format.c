@@ -204,6 +204,8 @@ static const char *parse_ip6(const char *t, uint8_t *ret_ip)
         }
         if (*t == ':' && (at == 0 || gap == at || hex_value(*++t) < 0))
             return NULL;
+        if (at && gap != at && t[-1] != ':')
+            return NULL; /* a group of five digits */
         const char *group = t;
         unsigned value = 0;
         for (; hex_value(*t) >= 0 && t - group < 4; t++)

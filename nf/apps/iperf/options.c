@@ -78,7 +78,7 @@ static bool parse_decimal(const char *text, uint64_t unit, uint64_t *ret_value, 
     }
     if (value > (UINT64_MAX - unit) / unit)
         return false;
-    *ret_value = value * unit + (fraction * (unit / 1000) / scale) * 1000 + fraction * (unit % 1000) / scale;
+    *ret_value = value * unit + fraction * unit / scale; /* fraction and unit are below 2^31 */;
     *ret_end = t;
     return true;
 }
