@@ -181,7 +181,7 @@ static bool publish_again(void *context, struct instance *i)
     auto_error struct error *err = NULL;
 
     if (l->uplink && i->published_count &&
-        uplink_publish(l->uplink, i->id, i->ports.list[0].ipv4, i->published, i->published_count, &err) < 0)
+        uplink_restore(l->uplink, i->id, i->ports.list[0].ipv4, i->published, i->published_count, &err) < 0)
         log_error(i->id, err, "publishing its ports again");
     return true;
 }
@@ -204,6 +204,8 @@ int recover(struct launcher *l, struct error **err)
     sweep_folders(l);
     r = layers_sweep(l, err);
     instance_each(l, publish_again, l);
+    if (r == 0 && l->uplink)
+        r = uplink_refresh(l->uplink, NULL, err);
     log_line(LOG_LEVEL_NOTICE, NULL,
              "found %u running and %u ended instances; removed %u half-made ones, %u cgroups, %u mounts, %u interfaces",
              t.running, t.ended, t.undone, t.cgroups, t.mounts, t.interfaces);

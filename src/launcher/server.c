@@ -228,10 +228,12 @@ static int change_link(struct launcher *l, const struct proto_message *m, struct
 {
     const struct message_link_remove *gone = m->body;
     const struct link *link = m->body;
+    struct link old = {0};
     int r;
 
     if (!units_is_name(link->name)) /* the first member of both */
         return error_set(err, EINVAL, "INVALID_VALUE", "a network's name is malformed");
+    fabric_link_get(l->fabric, link->name, &old);
     if (m->type == MESSAGE_LINK_REMOVE) {
         pool_drop(l, NULL, gone->name);
         r = fabric_link_remove(l->fabric, gone->name, err);
@@ -244,7 +246,7 @@ static int change_link(struct launcher *l, const struct proto_message *m, struct
     } else {
         r = fabric_link_add(l->fabric, link, err);
     }
-    return r == 0 && l->uplink ? uplink_refresh(l->uplink, err) : r;
+    return r == 0 && l->uplink ? uplink_refresh(l->uplink, &old, err) : r;
 }
 
 static int cancel(struct launcher *l, const struct proto_message *m)

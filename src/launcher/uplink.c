@@ -36,7 +36,9 @@ struct publication {
 
 struct uplink {
     struct launcher *l;
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* guards what follows */
+    int outside;          /* netlink socket in the launcher's own namespace */
+    uint32_t pair_index;
     char pair[NETLINK_NAME_SIZE]; /* the host's end */
     struct publication *list;
     size_t count;
@@ -160,7 +162,43 @@ static int copy_uplink_links(struct fabric *f, struct link **ret_links, size_t *
     return 0;
 }
 
-/* Under the lock: brings both tables in line with the links and publications of now. */
+static struct netlink_address address(const char *text)
+{
+    struct netlink_address a = {.family = AF_INET};
+
+    inet_pton(AF_INET, text, &a.v4);
+    return a;
+}
+
+/* The host's routes to what may answer: each uplink subnet by way of the pair. */
+static int add_routes(const struct uplink *u, const struct link *links, size_t count, struct error **err)
+{
+    struct netlink_address gateway = address(fabric_address_text);
+    struct netlink_batch batch;
+    int r = 0;
+
+    for (size_t i = 0; i < count && r == 0; i++) {
+        struct netlink_address to = {.family = AF_INET, .v4 = subnet(&links[i])};
+        netlink_begin(&batch);
+        netlink_route(&batch, u->pair_index, &to, links[i].prefix4, &gateway);
+        r = netlink_commit(u->outside, &batch, err);
+    }
+    return r;
+}
+
+static void forget_route(const struct uplink *u, const struct link *link)
+{
+    struct netlink_address to = {.family = AF_INET, .v4 = subnet(link)};
+    struct netlink_batch batch;
+
+    if (!link->uplink || !link->prefix4)
+        return;
+    netlink_begin(&batch);
+    netlink_route_remove(&batch, u->pair_index, &to, link->prefix4);
+    netlink_commit(u->outside, &batch, NULL); /* gone already is as good */
+}
+
+/* Under the lock: brings routes and both tables in line with the links and publications of now. */
 static int apply(struct uplink *u, struct error **err)
 {
     auto_buffer struct buffer host = {0}, fabric = {0};
@@ -171,17 +209,22 @@ static int apply(struct uplink *u, struct error **err)
     r = copy_uplink_links(u->l->fabric, &links, &count, err);
     if (r < 0)
         return r;
+    r = add_routes(u, links, count, err);
+    if (r < 0)
+        return r;
     put_host_table(u, links, count, &host);
     put_fabric_table(u, links, count, &fabric);
     r = run_nft(u, &fabric, true, err);
     return r < 0 ? r : run_nft(u, &host, false, err);
 }
 
-int uplink_refresh(struct uplink *u, struct error **err)
+int uplink_refresh(struct uplink *u, const struct link *gone, struct error **err)
 {
     int r;
 
     pthread_mutex_lock(&u->lock);
+    if (gone)
+        forget_route(u, gone);
     r = apply(u, err);
     pthread_mutex_unlock(&u->lock);
     return r;
@@ -211,27 +254,17 @@ static int forward_in_fabric(struct uplink *u, struct error **err)
     return r;
 }
 
-static struct netlink_address address(const char *text)
-{
-    struct netlink_address a = {.family = AF_INET};
-
-    inet_pton(AF_INET, text, &a.v4);
-    return a;
-}
-
-/* The pool's whole range is routed into the fabric; which of it exists is the fabric's business. */
-static int make_pair(struct uplink *u, int outside, struct error **err)
+static int make_pair(struct uplink *u, struct error **err)
 {
     struct netlink_address mine = address(host_address), theirs = address(fabric_address_text);
     auto_error struct error *absent = NULL;
     struct netlink_batch batch;
-    uint32_t host_index;
     int fabric, r;
 
     r = fabric_socket(u->l->fabric, &fabric, err);
     if (r < 0)
         return r;
-    if (netlink_find(outside, u->pair, &host_index, &absent) < 0) {
+    if (netlink_find(u->outside, u->pair, &u->pair_index, &absent) < 0) {
         netlink_begin(&batch);
         netlink_veth(&batch, &(struct netlink_veth){.name = "uplink0",
                                                     .index = HOST_INDEX,
@@ -241,7 +274,7 @@ static int make_pair(struct uplink *u, int outside, struct error **err)
                                                     .peer_netns_fd = u->l->own_netns_fd});
         r = netlink_commit(fabric, &batch, err);
         if (r == 0)
-            r = netlink_find(outside, u->pair, &host_index, err);
+            r = netlink_find(u->outside, u->pair, &u->pair_index, err);
     }
     if (r < 0)
         return r;
@@ -253,34 +286,32 @@ static int make_pair(struct uplink *u, int outside, struct error **err)
     if (r < 0)
         return r;
     netlink_begin(&batch);
-    netlink_up(&batch, host_index, NULL);
-    netlink_address(&batch, host_index, &mine, PAIR_PREFIX);
-    return netlink_commit(outside, &batch, err);
+    netlink_up(&batch, u->pair_index, NULL);
+    netlink_address(&batch, u->pair_index, &mine, PAIR_PREFIX);
+    return netlink_commit(u->outside, &batch, err);
 }
 
 int uplink_open(struct launcher *l, struct uplink **ret_uplink, struct error **err)
 {
     struct uplink *u = calloc(1, sizeof(*u));
-    auto_fd int outside = -1;
     uint32_t index;
     int r;
 
     if (!u)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the uplink");
     u->l = l;
+    u->outside = -1;
     pthread_mutex_init(&u->lock, NULL);
     snprintf(u->pair, sizeof(u->pair), "%.11s-up", l->options.cgroup);
-    r = netlink_open(-1, &outside, err);
-    if (r == 0 && netlink_find(outside, l->options.uplink, &index, err) < 0)
+    r = netlink_open(-1, &u->outside, err);
+    if (r == 0 && netlink_find(u->outside, l->options.uplink, &index, err) < 0)
         r = error_wrap(err, "INVALID_VALUE", "host.conf names an uplink %s that this host lacks", l->options.uplink);
     if (r == 0)
-        r = make_pair(u, outside, err);
+        r = make_pair(u, err);
     if (r == 0)
         r = allow_forwarding(err);
     if (r == 0)
         r = forward_in_fabric(u, err);
-    if (r == 0)
-        r = apply(u, err);
     if (r < 0) {
         uplink_close(u);
         return r;
@@ -293,6 +324,7 @@ void uplink_close(struct uplink *u)
 {
     if (!u)
         return;
+    close_fd(u->outside);
     free(u->list);
     free(u);
 }
@@ -301,6 +333,8 @@ void uplink_close(struct uplink *u)
 
 int uplink_check(const struct launcher *l, const struct launch_plan *plan, struct error **err)
 {
+    struct link link;
+
     if (!plan->port_count)
         return 0;
     if (!l->uplink || !l->options.publish) {
@@ -308,8 +342,13 @@ int uplink_check(const struct launcher *l, const struct launch_plan *plan, struc
         error_hint(err, "set uplink and publish in host.conf and restart the launcher");
         return -EOPNOTSUPP;
     }
-    if (!plan->nic_count || !plan->nics[0].prefix4)
+    if (!plan->nic_count || !plan->nics[0].prefix4 || fabric_link_get(l->fabric, plan->nics[0].link, &link) < 0)
         return error_set(err, EINVAL, "INVALID_VALUE", "ports: the first network needs an IPv4 address");
+    if (!link.uplink) {
+        error_set(err, EOPNOTSUPP, "UNSUPPORTED_BY_TECHNOLOGY", "ports: network %s has no uplink", link.name);
+        error_hint(err, "put a network made with uplink first");
+        return -EOPNOTSUPP;
+    }
     return 0;
 }
 
@@ -331,8 +370,8 @@ static void drop_publications(struct uplink *u, const char *id)
     u->count = kept;
 }
 
-static int publish(struct uplink *u, const char *id, struct in_addr to, const struct spec_port *ports, size_t count,
-                   struct error **err)
+static int note(struct uplink *u, const char *id, struct in_addr to, const struct spec_port *ports, size_t count,
+                struct error **err)
 {
     struct publication *more = reallocarray(u->list, u->count + count, sizeof(*more));
     int r;
@@ -351,9 +390,17 @@ static int publish(struct uplink *u, const char *id, struct in_addr to, const st
         u->list[u->count] = (struct publication){.address = to, .port = ports[i]};
         memcpy(u->list[u->count++].id, id, INSTANCE_ID_SIZE);
     }
-    r = apply(u, err);
-    if (r < 0)
-        drop_publications(u, id);
+    return 0;
+}
+
+int uplink_restore(struct uplink *u, const char *id, struct in_addr to, const struct spec_port *ports, size_t count,
+                   struct error **err)
+{
+    int r;
+
+    pthread_mutex_lock(&u->lock);
+    r = note(u, id, to, ports, count, err);
+    pthread_mutex_unlock(&u->lock);
     return r;
 }
 
@@ -363,7 +410,9 @@ int uplink_publish(struct uplink *u, const char *id, struct in_addr to, const st
     int r;
 
     pthread_mutex_lock(&u->lock);
-    r = publish(u, id, to, ports, count, err);
+    r = note(u, id, to, ports, count, err);
+    if (r == 0 && (r = apply(u, err)) < 0)
+        drop_publications(u, id);
     pthread_mutex_unlock(&u->lock);
     return r;
 }

@@ -11,7 +11,8 @@
 
 struct uplink;
 
-/* Makes or completes the pair, forwarding and the tables. Not called when no uplink is configured. */
+/* Makes or completes the pair and forwarding; the tables stay as they are until uplink_refresh(). Not called when no
+ * uplink is configured. */
 int uplink_open(struct launcher *l, struct uplink **ret_uplink, struct error **err);
 void uplink_close(struct uplink *uplink); /* what it made stays for the instances; accepts NULL */
 
@@ -21,9 +22,12 @@ int uplink_check(const struct launcher *l, const struct launch_plan *plan, struc
 /* Publishes an instance's ports to its first IPv4 address. ADDRESS_TAKEN when another instance has one of them. */
 int uplink_publish(struct uplink *uplink, const char *id, struct in_addr address, const struct spec_port *ports,
                    size_t count, struct error **err);
+/* As uplink_publish(), for an adopted instance: in force after uplink_refresh(). */
+int uplink_restore(struct uplink *uplink, const char *id, struct in_addr address, const struct spec_port *ports,
+                   size_t count, struct error **err);
 void uplink_unpublish(struct uplink *uplink, const char *id); /* uplink may be NULL */
 
-/* After links changed: which subnets may go out. */
-int uplink_refresh(struct uplink *uplink, struct error **err);
+/* After links changed: which subnets may go out. gone: a link that was removed, or NULL. */
+int uplink_refresh(struct uplink *uplink, const struct link *gone, struct error **err);
 
 #endif

@@ -186,23 +186,46 @@ void netlink_address(struct netlink_batch *batch, uint32_t index, const struct n
     finish(batch, h);
 }
 
-void netlink_default_route(struct netlink_batch *batch, uint32_t index, const struct netlink_address *gateway)
+/* prefix NULL: the default route. gateway NULL: any (removal). */
+static void route(struct netlink_batch *batch, uint16_t type, uint16_t flags, uint32_t index,
+                  const struct netlink_address *prefix, uint8_t length, const struct netlink_address *gateway)
 {
-    struct nlmsghdr *h = add(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(struct rtmsg));
+    struct nlmsghdr *h = add(batch, type, flags, sizeof(struct rtmsg));
     struct rtmsg *r;
 
     if (!h)
         return;
     r = mnl_nlmsg_get_payload(h);
-    r->rtm_family = gateway->family;
+    r->rtm_family = prefix ? prefix->family : gateway->family;
+    r->rtm_dst_len = length;
     r->rtm_table = RT_TABLE_MAIN;
     r->rtm_protocol = RTPROT_STATIC;
     r->rtm_scope = RT_SCOPE_UNIVERSE;
     r->rtm_type = RTN_UNICAST;
-    r->rtm_flags = RTNH_F_ONLINK;
-    mnl_attr_put(h, RTA_GATEWAY, address_size(gateway), &gateway->v6);
+    r->rtm_flags = gateway ? RTNH_F_ONLINK : 0;
+    if (prefix)
+        mnl_attr_put(h, RTA_DST, address_size(prefix), &prefix->v6);
+    if (gateway)
+        mnl_attr_put(h, RTA_GATEWAY, address_size(gateway), &gateway->v6);
     mnl_attr_put_u32(h, RTA_OIF, index);
     finish(batch, h);
+}
+
+void netlink_default_route(struct netlink_batch *batch, uint32_t index, const struct netlink_address *gateway)
+{
+    route(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, index, NULL, 0, gateway);
+}
+
+void netlink_route(struct netlink_batch *batch, uint32_t index, const struct netlink_address *prefix, uint8_t length,
+                   const struct netlink_address *gateway)
+{
+    route(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, index, prefix, length, gateway);
+}
+
+void netlink_route_remove(struct netlink_batch *batch, uint32_t index, const struct netlink_address *prefix,
+                          uint8_t length)
+{
+    route(batch, RTM_DELROUTE, 0, index, prefix, length, NULL);
 }
 
 static void neighbour(struct netlink_batch *batch, uint16_t type, uint16_t flags, const struct ndmsg *from,
@@ -283,6 +306,14 @@ static void attribute_text(const struct nlmsghdr *h, size_t header, uint16_t typ
     }
 }
 
+static int index_of_route(const struct nlmsghdr *h)
+{
+    const struct nlattr *a;
+
+    mnl_attr_for_each(a, h, sizeof(struct rtmsg)) if (mnl_attr_get_type(a) == RTA_OIF) return (int)mnl_attr_get_u32(a);
+    return 0;
+}
+
 const char *netlink_describe(const struct netlink_batch *batch, unsigned which, char *text, size_t size)
 {
     const struct nlmsghdr *h = request_at(batch, which);
@@ -313,7 +344,10 @@ const char *netlink_describe(const struct netlink_batch *batch, unsigned which, 
         break;
     case RTM_NEWROUTE:
         attribute_text(h, sizeof(*r), RTA_GATEWAY, r->rtm_family, what, sizeof(what));
-        snprintf(text, size, "adding the default route by way of %s", what);
+        snprintf(text, size, "adding a route by way of %s", what);
+        break;
+    case RTM_DELROUTE:
+        snprintf(text, size, "removing a route from interface %d", index_of_route(h));
         break;
     default:
         attribute_text(h, sizeof(*n), NDA_DST, n->ndm_family == AF_BRIDGE ? AF_UNSPEC : n->ndm_family, what,

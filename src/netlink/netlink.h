@@ -81,6 +81,12 @@ void netlink_address(struct netlink_batch *batch, uint32_t index, const struct n
 /* Default route; the gateway need not lie in a prefix of the interface. */
 void netlink_default_route(struct netlink_batch *batch, uint32_t index, const struct netlink_address *gateway);
 
+/* A route to a prefix by way of a gateway; remove: the reverse. */
+void netlink_route(struct netlink_batch *batch, uint32_t index, const struct netlink_address *prefix, uint8_t length,
+                   const struct netlink_address *gateway);
+void netlink_route_remove(struct netlink_batch *batch, uint32_t index, const struct netlink_address *prefix,
+                          uint8_t length);
+
 /* A permanent neighbour entry, so that the first packet needs no question. */
 void netlink_neighbour(struct netlink_batch *batch, uint32_t index, const struct netlink_address *address,
                        const uint8_t mac[6]);

@@ -27,6 +27,20 @@ static int serve(int port)
     }
 }
 
+/* Takes one byte from ADDRESS:7; status 0 when it came. */
+static int dial(const char *to)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(7)};
+    struct timeval limit = {.tv_sec = 1};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    char byte;
+
+    inet_pton(AF_INET, to, &a.sin_addr);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    return connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || read(fd, &byte, 1) != 1;
+}
+
 static int eat(size_t bytes)
 {
     char *p = malloc(bytes);
@@ -49,6 +63,8 @@ int main(int argc, char **argv)
         return puts(value) < 0;
     if (strcmp(what, "serve") == 0)
         return serve(atoi(value));
+    if (strcmp(what, "dial") == 0)
+        return dial(value);
     if (strcmp(what, "eat") == 0)
         return eat((size_t)atoll(value));
     if (strcmp(what, "keep") == 0) { /* the writable layer: says whether the file was there, and makes it */
