@@ -30,9 +30,9 @@ struct sd_event;
 struct core_options {
     const char *run_dir;
     const char *state_dir;
-    const char *ipv4_pool;        /* CIDR; NULL: 198.18.0.0/15 */
-    const char *ipv6_pool;        /* CIDR; NULL: a ULA /48 made from the machine's id */
-    uint32_t operation_history;   /* ended operations kept; 0: 10,000 */
+    const char *ipv4_pool;      /* CIDR; NULL: 198.18.0.0/15 */
+    const char *ipv6_pool;      /* CIDR; NULL: a ULA /48 made from the machine's id */
+    uint32_t operation_history; /* ended operations kept; 0: 10,000 */
 };
 
 /* Opens the store, loads everything, starts looking for the launcher. A damaged store is an error, never emptied. */
@@ -65,12 +65,13 @@ struct core_filter *core_filter_new(void);
 int core_filter_add(struct core_filter *, const char *key, const char *value, struct error **err);
 void core_filter_free(struct core_filter *);
 
-/* ------------------------------------------------------------------ showing: JSON as docs/formats/rest-api.md, appended to out */
+/* ------------------------------------------------------------------ showing: JSON as docs/formats/rest-api.md,
+ * appended to out */
 
 void core_render_version(struct buffer *out);
 void core_render_health(struct core *, struct buffer *out);
 void core_render_instance(struct core *, const struct instance *, struct buffer *out);
-void core_render_instances(struct core *, const struct core_filter *or_null, struct buffer *out);  /* {"items": [...]} */
+void core_render_instances(struct core *, const struct core_filter *or_null, struct buffer *out); /* {"items": [...]} */
 void core_render_operation(struct core *, const struct operation *, struct buffer *out);
 /* By id, ended ones included (they are read from the store). OPERATION_NOT_FOUND. A unique prefix does. */
 int core_render_operation_id(struct core *, const char *id, struct buffer *out, struct error **err);
@@ -128,10 +129,12 @@ int core_operation_wait(struct core *, const char *operation_id, uint32_t timeou
 /* No callback with this context comes any more (its client has left). An exec goes on, its result is dropped. */
 void core_forget(struct core *, void *context);
 
-/* ------------------------------------------------------------------ requests to a running instance; nothing is stored */
+/* ------------------------------------------------------------------ requests to a running instance; nothing is stored
+ */
 
 /* POST signal: {"signal": "SIGHUP"}. */
-int core_signal(struct core *, struct instance *, const json_t *body, core_done done, void *context, struct error **err);
+int core_signal(struct core *, struct instance *, const json_t *body, core_done done, void *context,
+                struct error **err);
 /* Signal by number. */
 int core_signal_number(struct core *, struct instance *, int signal, core_done done, void *context, struct error **err);
 
@@ -171,13 +174,14 @@ int core_host(struct core *, core_text_done done, void *context, struct error **
 struct core_event {
     uint64_t seq;
     const char *type;
-    const char *instance;  /* id or NULL */
-    const char *json;      /* EVENT */
+    const char *instance; /* id or NULL */
+    const char *json;     /* EVENT */
     size_t length;
 };
 typedef void (*core_event_seen)(void *context, const struct core_event *);
 /* First every kept event with seq > since (from within this call: the one exception to the rule above), then each new
- * one when it is committed. since UINT64_MAX: only new ones. instance: NULL or a name or id. Ends with core_forget(). */
+ * one when it is committed. since UINT64_MAX: only new ones. instance: NULL or a name or id. Ends with core_forget().
+ */
 int core_events_follow(struct core *, uint64_t since, const char *instance, core_event_seen seen, void *context,
                        struct error **err);
 

@@ -6,7 +6,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,7 +158,7 @@ static int limit_cpus(void *limits, const json_t *v, const char *path, struct er
         error_hint(err, "1 is one core, 0.5 half of one");
         return r;
     }
-    ((struct limits *)limits)->cpu_milli = (uint64_t)lround(cpus * 1000);
+    ((struct limits *)limits)->cpu_milli = (uint64_t)(cpus * 1000 + 0.5);
     return 0;
 }
 

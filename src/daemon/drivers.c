@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one place that names all drivers: a technology is a row here. Read by the core on the daemon's thread. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/suggest.h"
+#include "daemon/internal.h"
+#include "drivers/container/container.h"
+#include "drivers/fake/fake.h"
+
+const struct technology technologies[] = {
+    {"container", GUEST_PROCESS, &container_driver},
+    {"fake", GUEST_FAKE, &fake_driver},
+};
+const size_t technology_count = sizeof(technologies) / sizeof(technologies[0]);
+
+const struct technology *technology_find(const char *name)
+{
+    for (size_t i = 0; i < technology_count; i++)
+        if (strcmp(technologies[i].name, name) == 0)
+            return &technologies[i];
+    return NULL;
+}
+
+int technology_get(const char *name, const struct technology **ret, struct error **err)
+{
+    const struct technology *technology = technology_find(name);
+    const char *nearest = NULL;
+
+    if (technology) {
+        *ret = technology;
+        return 0;
+    }
+    for (size_t i = 0; i < technology_count; i++)
+        suggest_offer(name, technologies[i].name, &nearest);
+    error_set(err, EINVAL, "UNKNOWN_TECHNOLOGY", "technology: \"%s\" is not known to this release", name);
+    if (nearest)
+        error_hint(err, "did you mean \"%s\"?", nearest);
+    error_hint(err, "GET /v1/host (coracle doctor) lists the technologies");
+    return -EINVAL;
+}
+
+size_t technology_slot(const struct technology *technology)
+{
+    size_t slot = SLOT_DRIVERS;
+
+    if (!technology->driver->make_executor)
+        return SLOT_LAUNCHER;
+    for (size_t i = 0; i < technology_count && technologies[i].driver != technology->driver; i++)
+        if (technologies[i].driver->make_executor && (i == 0 || technologies[i].driver != technologies[i - 1].driver))
+            slot++;
+    return slot;
+}
+
+void technology_probe(const struct core *core, const struct technology *technology, struct technology_state *ret)
+{
+    if (!technology->driver->make_executor && !core->facts_known) {
+        *ret = (struct technology_state){
+            .accelerator = "none",
+            .why_not = "the launcher has not answered yet, so the host is not known",
+            .what_would_help = "start coracle-launcher (systemctl start coracle-launcher, or coracle up)"};
+        return;
+    }
+    technology->driver->probe(&core->facts, ret);
+}
