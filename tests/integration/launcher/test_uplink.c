@@ -145,6 +145,17 @@ static bool knock_host(int from_netns, int port)
     return connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && read(fd, &byte, 1) == 1 && byte == '!';
 }
 
+/* The application needs a moment until it listens. */
+static bool reach_host(int from_netns, int port)
+{
+    for (int i = 0; i < 200; i++) {
+        if (knock_host(from_netns, port))
+            return true;
+        usleep(10000);
+    }
+    return false;
+}
+
 static void publishing_plan(struct launch_plan *plan, unsigned n, const char *network)
 {
     bed_plan(&bed, plan, n, "serve", "7");
@@ -167,15 +178,15 @@ static void test_publish(void)
     publishing_plan(&plan, 20, "out");
     BED_CHECK(strcmp(bed_refusal(&bed, MESSAGE_START, &plan), "") == 0);
     plan_clear(&plan);
-    BED_CHECK(knock_host(outside_netns, 8080));
-    BED_CHECK(knock_host(host_netns, 8080));
+    BED_CHECK(reach_host(outside_netns, 8080));
+    BED_CHECK(reach_host(host_netns, 8080));
     publishing_plan(&plan, 21, "out");
     BED_CHECK(strcmp(bed_refusal(&bed, MESSAGE_START, &plan), "ADDRESS_TAKEN") == 0);
     plan_clear(&plan);
     bed_kill(&bed, SIGKILL);
-    BED_CHECK(knock_host(outside_netns, 8080)); /* it does not need the launcher */
+    BED_CHECK(reach_host(outside_netns, 8080)); /* it does not need the launcher */
     bed_launch(&bed);
-    BED_CHECK(knock_host(outside_netns, 8080));
+    BED_CHECK(reach_host(outside_netns, 8080));
     publishing_plan(&plan, 21, "out"); /* and the next launcher knows it */
     BED_CHECK(strcmp(bed_refusal(&bed, MESSAGE_START, &plan), "ADDRESS_TAKEN") == 0);
     plan_clear(&plan);
