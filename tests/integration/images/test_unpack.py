@@ -380,6 +380,12 @@ class Hostile11(Case):
     def test_hostile_11_bomb_by_size(self):
         self.refused(self.bomb("gzip", 64 << 20), "IMAGE_TOO_LARGE", options=["--bytes-max", str(32 << 20)])
 
+    def test_hostile_11_bomb_behind_the_end_of_the_tar(self):
+        """No file holds it: only the stream itself is that long."""
+        data = compress(tar([entry("f", b"x")]) + bytes(64 << 20), "gzip")
+        self.refused(data, "IMAGE_TOO_LARGE", options=["--bytes-max", str(32 << 20)])
+        self.good(data)
+
     def test_hostile_11_bomb_in_an_image(self):
         with open(self.bomb("gzip", 64 << 20), "rb") as f:
             packed = f.read()
