@@ -76,6 +76,10 @@ int channel_receive(int socket, int timeout_ms, struct init_reply *ret_reply, in
     if (ready <= 0)
         return ready ? -errno : -ETIMEDOUT;
     got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    /* An init that ended with a request unread makes that the socket's first, one-time error: its last words, why it
+     * ended, are behind it. */
+    if (got < 0 && errno == ECONNRESET)
+        got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (got < 0)
         return errno == EAGAIN ? -EAGAIN : -ECONNRESET;
     if (got == 0)

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The system call allow list of containers, and its translation to BPF (through libseccomp).
+ * The system call allow list of containers, and its translation to BPF.
  *
  * Three answers. Allowed: what programs on glibc, musl, Python, busybox and network functions use. EPERM: calls that
  * exist to change the host or leave the container; programs expect them to be forbidden. ENOSYS: everything else and
  * everything younger than this list, so that a C library falls back to an older call; clone3 is among them, because
  * its flags lie in memory where a filter cannot see new user namespaces. Another architecture's calls (i386, x32) end
  * the process: they would pass a filter written for x86_64 numbers.
+ *
+ * The program is made here and not by libseccomp: neighbouring numbers with one answer become one interval of a binary
+ * search, which is half as many instructions (attaching took 0.2 ms of each start), and "every value but two of an
+ * argument's lower half" can be said. Only jumps, loads and returns are used, so that the kernel's cache of always
+ * allowed calls still works.
  */
 #include "sandbox/container_filter.h"
 
@@ -15,18 +20,12 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <unistd.h>
-
-#include "base/cleanup.h"
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
@@ -127,24 +126,10 @@ static const short refused[] = {
 
 static const short conditional[] = {SYS_clone, SYS_unshare, SYS_socket, SYS_ioctl, SYS_personality};
 
-/* Ahead of libseccomp's program: TIOCSTI and TIOCLINUX type into another's terminal. libseccomp can allow a call, or
- * compare all 64 bits of an argument, but not allow all but two values of its lower half, which is all the kernel looks
- * at. What is not one of the two falls through. */
-static const struct sock_filter prologue[] = {
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 6),
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 4),
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])), /* little-endian: the lower half */
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TIOCSTI, 1, 0),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TIOCLINUX, 0, 1),
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-};
-
-static const int socket_families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET};
+static const uint32_t socket_families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET};
 
 /* What execution domains programs set: none, ADDR_NO_RANDOMIZE off and on with UNAME26, and the question. */
-static const unsigned personalities[] = {0x0, 0x0008, 0x20000, 0x20008, 0xffffffff};
+static const uint32_t personalities[] = {0x0, 0x0008, 0x20000, 0x20008, 0xffffffff};
 
 static bool contains(const short *list, size_t count, int number)
 {
@@ -163,82 +148,175 @@ enum seccomp_verdict seccomp_container_verdict(int number)
     return contains(refused, COUNT(refused), number) ? SECCOMP_VERDICT_EPERM : SECCOMP_VERDICT_ENOSYS;
 }
 
-static int add_list(scmp_filter_ctx filter, uint32_t action, const short *list, size_t count)
+/* ---- translation ---- */
+
+enum { PROGRAM_MAX = 1024, NUMBER_END = 512, INTERVAL_MAX = 256, X32_BIT = 0x40000000 };
+
+#define OFFSET(field) ((uint32_t)offsetof(struct seccomp_data, field))
+
+enum answer { ANSWER_ALLOW, ANSWER_EPERM, ANSWER_ENOSYS, ANSWER_CONDITIONAL };
+
+struct program {
+    struct sock_filter *code;
+    uint32_t count;
+    bool full;
+};
+
+struct interval {                    /* numbers from begin up to the next interval's */
+    uint32_t begin;
+    enum answer answer;
+};
+
+static void emit(struct program *program, uint16_t code, uint8_t jt, uint8_t jf, uint32_t k)
 {
-    int result = 0;
-
-    for (size_t i = 0; i < count && !result; i++)
-        result = seccomp_rule_add_exact(filter, action, list[i], 0);
-    return result;
-}
-
-static int add_conditions(scmp_filter_ctx filter)
-{
-    int result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_clone, 1,
-                                    SCMP_A0_64(SCMP_CMP_MASKED_EQ, NAMESPACE_FLAGS, 0));
-    /* CLONE_NEWCGROUP alone is the init's own; it needs CAP_SYS_ADMIN, which no application has. */
-    if (!result)
-        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_unshare, 1, SCMP_A0_64(SCMP_CMP_EQ, CLONE_NEWCGROUP));
-    if (!result)
-        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_unshare, 1,
-                                        SCMP_A0_64(SCMP_CMP_MASKED_EQ, ~(uint64_t)HARMLESS_UNSHARE, 0));
-    for (size_t i = 0; i < COUNT(socket_families) && !result; i++)
-        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_socket, 1,
-                                        SCMP_A0_32(SCMP_CMP_EQ, (unsigned)socket_families[i]));
-    for (size_t i = 0; i < COUNT(personalities) && !result; i++)
-        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_personality, 1,
-                                        SCMP_A0_32(SCMP_CMP_EQ, personalities[i]));
-    return result;
-}
-
-static int export(scmp_filter_ctx filter, struct sock_filter **ret_filter, uint32_t *ret_count)
-{
-    auto_fd int memory = memfd_create("seccomp", MFD_CLOEXEC);
-    struct sock_filter *program;
-    struct stat st;
-    int result;
-
-    if (memory < 0)
-        return -errno;
-    result = seccomp_export_bpf(filter, memory);
-    if (result)
-        return result;
-    if (fstat(memory, &st))
-        return -errno;
-    program = malloc(sizeof(prologue) + (size_t)st.st_size);
-    if (!program)
-        return -ENOMEM;
-    memcpy(program, prologue, sizeof(prologue));
-    if (pread(memory, program + COUNT(prologue), (size_t)st.st_size, 0) != st.st_size) {
-        free(program);
-        return -EIO;
+    if (program->count == PROGRAM_MAX) {
+        program->full = true;
+        return;
     }
-    *ret_filter = program;
-    *ret_count = (uint32_t)(COUNT(prologue) + (size_t)st.st_size / sizeof(*program));
-    return 0;
+    program->code[program->count++] = (struct sock_filter){code, jt, jf, k};
+}
+
+static void emit_load(struct program *program, uint32_t offset)
+{
+    emit(program, BPF_LD | BPF_W | BPF_ABS, 0, 0, offset);
+}
+
+static void emit_return(struct program *program, uint32_t value)
+{
+    emit(program, BPF_RET | BPF_K, 0, 0, value);
+}
+
+/* Equal: skips the next instruction; else: goes to it. */
+static void emit_unless_equal(struct program *program, uint32_t value)
+{
+    emit(program, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, value);
+}
+
+/* Returns value when the loaded word equals one of a list. */
+static void emit_return_if(struct program *program, const uint32_t *list, size_t count, uint32_t value)
+{
+    for (size_t i = 0; i < count; i++) {
+        emit(program, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, list[i]);
+        emit_return(program, value);
+    }
+}
+
+/* The answers that depend on arguments. Little-endian: the lower half of an argument is at its own offset, and where
+ * the upper half is not looked at, the kernel does not either. */
+static void emit_condition(struct program *program, int number)
+{
+    static const uint32_t terminal[] = {TIOCSTI, TIOCLINUX}; /* typing into another's terminal */
+    static const uint32_t own_cgroup[] = {CLONE_NEWCGROUP};  /* the init's; needs CAP_SYS_ADMIN, no application has it */
+
+    emit_load(program, number == SYS_ioctl ? OFFSET(args[1]) : OFFSET(args[0]));
+    switch (number) {
+    case SYS_ioctl:
+        emit_return_if(program, terminal, COUNT(terminal), SECCOMP_RET_ERRNO | EPERM);
+        emit_return(program, SECCOMP_RET_ALLOW);
+        return;
+    case SYS_socket:
+        emit_return_if(program, socket_families, COUNT(socket_families), SECCOMP_RET_ALLOW);
+        emit_return(program, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
+        return;
+    case SYS_personality:
+        emit_return_if(program, personalities, COUNT(personalities), SECCOMP_RET_ALLOW);
+        break;
+    case SYS_clone:
+        emit(program, BPF_JMP | BPF_JSET | BPF_K, 1, 0, NAMESPACE_FLAGS);
+        emit_return(program, SECCOMP_RET_ALLOW);
+        break;
+    case SYS_unshare:
+        emit_return_if(program, own_cgroup, COUNT(own_cgroup), SECCOMP_RET_ALLOW);
+        emit(program, BPF_JMP | BPF_JSET | BPF_K, 1, 0, ~(uint32_t)HARMLESS_UNSHARE);
+        emit_return(program, SECCOMP_RET_ALLOW);
+        break;
+    default:
+        break;
+    }
+    emit_return(program, SECCOMP_RET_ERRNO | EPERM);
+}
+
+static enum answer answer_for(uint32_t number)
+{
+    switch (seccomp_container_verdict((int)number)) {
+    case SECCOMP_VERDICT_ALLOW:
+        return ANSWER_ALLOW;
+    case SECCOMP_VERDICT_EPERM:
+        return ANSWER_EPERM;
+    case SECCOMP_VERDICT_CONDITIONAL:
+        return ANSWER_CONDITIONAL;
+    default:
+        return ANSWER_ENOSYS;
+    }
+}
+
+/* A number with conditions is an interval of its own; the last one is ENOSYS and has no end. */
+static size_t make_intervals(struct interval *intervals)
+{
+    size_t count = 0;
+
+    for (uint32_t number = 0; number <= NUMBER_END && count < INTERVAL_MAX; number++) {
+        enum answer answer = number == NUMBER_END ? ANSWER_ENOSYS : answer_for(number);
+
+        if (!count || answer == ANSWER_CONDITIONAL || intervals[count - 1].answer != answer)
+            intervals[count++] = (struct interval){number, answer};
+    }
+    return count;
+}
+
+static void emit_answer(struct program *program, const struct interval *interval)
+{
+    static const uint32_t values[] = {
+        [ANSWER_ALLOW] = SECCOMP_RET_ALLOW,
+        [ANSWER_EPERM] = SECCOMP_RET_ERRNO | EPERM,
+        [ANSWER_ENOSYS] = SECCOMP_RET_ERRNO | ENOSYS,
+    };
+
+    if (interval->answer == ANSWER_CONDITIONAL)
+        emit_condition(program, (int)interval->begin);
+    else
+        emit_return(program, values[interval->answer]);
+}
+
+/* Binary search: number >= middle goes on behind the left half, by a long jump since it may be far. Depth: log2. */
+static void emit_search(struct program *program, const struct interval *intervals, size_t count)
+{
+    size_t left = count / 2;
+    uint32_t jump;
+
+    if (count == 1) {
+        emit_answer(program, intervals);
+        return;
+    }
+    emit(program, BPF_JMP | BPF_JGE | BPF_K, 0, 1, intervals[left].begin);
+    jump = program->count;
+    emit(program, BPF_JMP | BPF_JA, 0, 0, 0);
+    emit_search(program, intervals, left);
+    if (!program->full)
+        program->code[jump].k = program->count - jump - 1;
+    emit_search(program, intervals + left, count - left);
 }
 
 int seccomp_container_filter(struct sock_filter **ret_filter, uint32_t *ret_count, struct error **err)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
-    int result = filter ? 0 : -ENOMEM;
+    struct program program = {.code = calloc(PROGRAM_MAX, sizeof(struct sock_filter))};
+    struct interval intervals[INTERVAL_MAX];
+    size_t count = make_intervals(intervals);
 
-    if (!result)
-        result = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-    if (!result)
-        result = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* binary search instead of a list */
-    if (!result)
-        result = add_list(filter, SCMP_ACT_ALLOW, allowed, COUNT(allowed));
-    if (!result)
-        result = add_list(filter, SCMP_ACT_ERRNO(EPERM), refused, COUNT(refused));
-    if (!result)
-        result = seccomp_rule_add_exact(filter, SCMP_ACT_ALLOW, SYS_ioctl, 0);
-    if (!result)
-        result = add_conditions(filter);
-    if (!result)
-        result = export(filter, ret_filter, ret_count);
-    seccomp_release(filter);
-    if (result)
-        return error_set_errno(err, -result, "INTERNAL", "the system call filter cannot be made");
+    if (!program.code)
+        return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the system call filter");
+    emit_load(&program, OFFSET(arch));
+    emit_unless_equal(&program, AUDIT_ARCH_X86_64);
+    emit_return(&program, SECCOMP_RET_KILL_PROCESS);
+    emit_load(&program, OFFSET(nr));
+    emit(&program, BPF_JMP | BPF_JGE | BPF_K, 0, 1, X32_BIT);
+    emit_return(&program, SECCOMP_RET_KILL_PROCESS);
+    emit_search(&program, intervals, count);
+    if (program.full || count == INTERVAL_MAX) {
+        free(program.code);
+        return error_set(err, E2BIG, "INTERNAL", "the system call filter does not fit");
+    }
+    *ret_filter = program.code;
+    *ret_count = program.count;
     return 0;
 }

@@ -16,10 +16,7 @@
 #include <linux/landlock.h>
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
-#include <net/if.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -51,20 +48,8 @@ static void limit(int resource, rlim_t soft, rlim_t hard)
     setrlimit(resource, &now);
 }
 
-static void raise_loopback(void)
-{
-    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return;
-    ioctl(fd, SIOCSIFFLAGS, &request);
-    close(fd);
-}
-
 int apply_settings(void)
 {
-    raise_loopback();
     limit(RLIMIT_CORE, 0, RLIM_INFINITY);
     limit(RLIMIT_NOFILE, 1024, 1048576);
     umask(022);
@@ -151,6 +136,12 @@ static int apply_landlock(uint32_t abi, bool read_only)
         result = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
     close(ruleset);
     return result ? fail(STAGE_LANDLOCK, errno, "restrict") : 0;
+}
+
+/* Host name and cgroup namespace are set: what only they needed goes. */
+int drop_admin(uint64_t bounding)
+{
+    return set_sets(bounding & ~(1ull << CAP_SYS_ADMIN), 0) ? fail(STAGE_CAPABILITIES, errno, "admin") : 0;
 }
 
 int confine(const struct init_root *root, const void *filter)

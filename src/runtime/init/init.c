@@ -43,10 +43,11 @@ static struct {
     int output[STREAM_COUNT];        /* read ends of the application's pipes; output[0]: master of its terminal */
     int console;                     /* write end of stdin, or -1 */
     bool terminal;
+    bool prompt;                     /* somebody may type: terminal or open stdin */
     pid_t application;
     int application_pidfd;
     uint32_t last_number;
-    uint64_t capabilities, ambient;
+    uint64_t capabilities, ambient, held;
     const char *label;
     char label_text[256];
     struct execution executions[EXEC_SLOTS];
@@ -216,7 +217,10 @@ static int handle_root(struct request *request)
     else
         result = set_root(root_fd, root->flags, &reply.times[1]);
     close_to(&root_fd);
+    if (!result)
+        result = helper_start();
     if (!result) {
+        self.held = root->bounding;
         replace_stdio();
         result = confine(root, root + 1);
     }
@@ -343,9 +347,10 @@ static int start_application(struct request *request, struct init_reply *reply)
     memcpy(self.label_text, strings + start->hosts_size + start->resolv_size, start->label_size);
     self.label = start->label_size ? self.label_text : NULL;
     self.terminal = start->process.flags & INIT_PROCESS_TTY;
+    self.prompt = start->process.flags & (INIT_PROCESS_TTY | INIT_PROCESS_STDIN);
     self.capabilities = start->capabilities;
     self.ambient = start->ambient;
-    if (take_start_fds(request, start))
+    if (helper_join() || chdir("/") || take_start_fds(request, start))
         return -1;
     if (start->hostname[0] && sethostname(start->hostname, strnlen(start->hostname, INIT_HOSTNAME_SIZE - 1)))
         return fail(STAGE_HOSTNAME, errno, NULL);
@@ -357,6 +362,7 @@ static int start_application(struct request *request, struct init_reply *reply)
     child.terminal = self.terminal;
     child.capabilities = self.capabilities;
     child.ambient = self.ambient;
+    child.held = self.held;
     reply->times[1] = now_ns();
     result = spawn(&child, &self.application, &self.application_pidfd);
     for (int i = 0; i < 3; i++)
@@ -394,7 +400,7 @@ static int start_execution(struct execution *slot, struct request *request, stru
 {
     struct init_exec *exec = (struct init_exec *)request->bytes;
     char *vector[INIT_STRING_MAX + 8];
-    struct child child = {.label = self.label, .capabilities = self.capabilities, .ambient = self.ambient};
+    struct child child = {.label = self.label, .capabilities = self.capabilities, .ambient = self.ambient, .held = self.held};
     int master = -1, pidfd, result;
 
     if (request->size < sizeof(*exec) ||
@@ -532,7 +538,7 @@ static void drain(void)
 {
     for (int stream = 0; stream < STREAM_COUNT; stream++)
         if (self.output[stream] >= 0) {
-            for (int rounds = 0; rounds < 4096 && log_read((enum stream)stream, self.output[stream], self.terminal) == 0;)
+            for (int rounds = 0; rounds < 4096 && log_read((enum stream)stream, self.output[stream], self.terminal, self.prompt) == 0;)
                 rounds++;
             log_finish((enum stream)stream);
         }
@@ -592,7 +598,7 @@ static void serve(void)
         if (ppoll(polled, n, NULL, &none) < 0)
             continue;
         for (int stream = 0; stream < STREAM_COUNT; stream++)
-            if (polled[stream].revents && log_read((enum stream)stream, self.output[stream], self.terminal) < 0) {
+            if (polled[stream].revents && log_read((enum stream)stream, self.output[stream], self.terminal, self.prompt) < 0) {
                 log_finish((enum stream)stream);
                 /* For a terminal: every slave was closed, which the application will not open again by a path. */
                 close_to(&self.output[stream]);
@@ -605,6 +611,15 @@ static void serve(void)
     }
     drain();
     write_exit(wait_status);
+}
+
+/* Starting went deep into the stack, and the child used the same: give those pages back, this container may idle. */
+static __attribute__((noinline)) void release_stack(void)
+{
+    char here;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = ((uintptr_t)&here - 512) & ~(page - 1);
+
+    madvise((void *)(end - 16 * page), 16 * page, MADV_DONTNEED);
 }
 
 static void set_signals(void)
@@ -650,6 +665,9 @@ int main(void)
     if (result)
         return 1;
     close(INIT_CONTROL_FD);
+    if (drop_admin(self.held))
+        return 1;
+    release_stack();
     serve();
     return 0;
 }

@@ -39,9 +39,14 @@ struct root_state {
 extern struct root_state root_state;
 int set_root(int root_fd, uint32_t flags, uint64_t *ret_mounted_ns);
 
+/* helper.c: unmounts the old root and raises lo, in parallel */
+int helper_start(void);
+int helper_join(void);
+
 /* confine.c */
 int apply_settings(void);
 int confine(const struct init_root *root, const void *filter);
+int drop_admin(uint64_t bounding);
 int set_capabilities(uint64_t bounding, uint64_t ambient, bool root);
 
 /* user.c */
@@ -57,7 +62,8 @@ int resolve_user(const char *user, struct identity *ret_identity);
 /* log.c */
 enum stream { STREAM_OUT, STREAM_ERR, STREAM_COUNT };
 void log_setup(const int fds[2], uint64_t bytes_max); /* fds[0] -1: discard */
-int log_read(enum stream stream, int fd, bool terminal);  /* 0: more may come; -1: end of file */
+/* prompt: a line without its end is written at once. 0: more may come; 1: nothing there; -1: end of file. */
+int log_read(enum stream stream, int fd, bool terminal, bool prompt);
 void log_finish(enum stream stream);                  /* an unfinished line */
 
 /* process.c */
@@ -68,6 +74,7 @@ struct child {
     int stdio[3];
     bool terminal;                   /* stdio[0] becomes the controlling terminal */
     uint64_t capabilities, ambient;
+    uint64_t held;                   /* what the init's bounding set has */
 };
 /* Parses the strings behind process; vector has room for INIT_STRING_MAX + 4 pointers. */
 int parse_process(const struct init_process *process, char *strings, size_t available, char **vector,

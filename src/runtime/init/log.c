@@ -2,8 +2,8 @@
 /*
  * The application's output as CRI log records in two rotating files (docs/formats/host-layout.md).
  *
- * Lines are collected per stream; a line longer than the buffer goes out in parts (P), the last of them F. A terminal's
- * output is written as it comes, so that a prompt without newline is seen. A log that cannot be written (disk full)
+ * Lines are collected per stream; a line longer than the buffer goes out in parts (P), the last of them F. Of an
+ * application somebody may type to, output is written as it comes, so that a prompt without newline is seen. A log that cannot be written (disk full)
  * loses records, never blocks the application.
  */
 #include "init.h"
@@ -138,7 +138,7 @@ static void record(enum stream stream, bool full, const char *bytes, size_t size
 }
 
 /* Writes out the whole lines of a stream's buffer, keeps the rest at its front. */
-static void take_lines(enum stream stream, bool terminal)
+static void take_lines(enum stream stream, bool terminal, bool prompt)
 {
     struct pending *pending = &log_state.pending[stream];
     char *line = pending->bytes, *end = line + pending->size, *newline;
@@ -151,14 +151,14 @@ static void take_lines(enum stream stream, bool terminal)
         line = newline + 1;
     }
     pending->size = (size_t)(end - line);
-    if (pending->size && (terminal || pending->size == LINE_MAX_BYTES)) {
+    if (pending->size && (prompt || pending->size == LINE_MAX_BYTES)) {
         record(stream, false, line, pending->size);
         pending->size = 0;
     }
     memmove(pending->bytes, line, pending->size);
 }
 
-int log_read(enum stream stream, int fd, bool terminal)
+int log_read(enum stream stream, int fd, bool terminal, bool prompt)
 {
     struct pending *pending = &log_state.pending[stream];
     ssize_t got = read(fd, pending->bytes + pending->size, LINE_MAX_BYTES - pending->size);
@@ -168,7 +168,7 @@ int log_read(enum stream stream, int fd, bool terminal)
     if (got <= 0)
         return -1;
     pending->size += (size_t)got;
-    take_lines(stream, terminal);
+    take_lines(stream, terminal, prompt);
     flush();
     return 0;
 }

@@ -15,7 +15,6 @@
 #include "init.h"
 
 #include <errno.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "sys.h"
@@ -24,11 +23,10 @@ enum { RESOLVE_STRICT = RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_BENEATH 
 
 struct root_state root_state = {-1, -1, -1, -1};
 
-/* Beyond the permissions a user namespace gives them, in the manner of the OCI defaults. */
-static const char *const proc_masked[] = {"acpi",         "asound",       "kcore",      "keys",     "latency_stats",
-                                          "timer_list",   "timer_stats",  "sched_debug", "scsi",    "interrupts",
-                                          "kpagecount",   "kpageflags",   "kpagecgroup", "kallsyms", "slabinfo",
-                                          "vmallocinfo",  "config.gz",    "kmsg",       "pressure", NULL};
+/* What the OCI defaults hide, where others than the host's root may read it, and pressure stall information. Files only
+ * the host's root may open (kpagecount, slabinfo, vmallocinfo, kmsg, ...) need no mount: each costs time and memory. */
+static const char *const proc_masked[] = {"acpi",        "asound",      "interrupts",  "kcore", "keys",     "latency_stats",
+                                          "timer_stats", "sched_debug", "timer_list",  "scsi",  "pressure", NULL};
 static const char *const proc_read_only[] = {"bus", "driver", "fs", "irq", "sys", "sysrq-trigger", NULL};
 static const char *const sys_masked[] = {"firmware", "devices/virtual/powercap", "kernel/slab", NULL};
 
@@ -232,10 +230,11 @@ static int bind_etc(int root, int private_fd, const char *name, bool may_make, i
     return 0;
 }
 
-/* The old root lies below the new one for a moment and goes with everything the stem had, the host's /proc included. */
+/* The old root lies over the new one until helper.c has unmounted it, with everything the stem had, the host's /proc
+ * included. Nobody but the init runs in between, and paths from "/" do not lead there. */
 static int pivot(int root)
 {
-    if (fchdir(root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+    if (fchdir(root) || syscall(SYS_pivot_root, ".", "."))
         return fail(STAGE_PIVOT, errno, NULL);
     return 0;
 }

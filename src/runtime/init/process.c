@@ -111,7 +111,7 @@ static int drop_privileges(const struct child *child, const struct identity *ide
     enum { KEEP_CAPS = 8, CAPBSET_DROP = 24, CAP_LAST = 40 };
 
     for (unsigned cap = 0; cap <= CAP_LAST; cap++)
-        if (!(child->capabilities & (1ull << cap)))
+        if (child->held & ~child->capabilities & (1ull << cap))
             syscall(SYS_prctl, CAPBSET_DROP, cap, 0, 0, 0);
     if (identity->uid && syscall(SYS_prctl, KEEP_CAPS, 1, 0, 0, 0))
         return fail(STAGE_CAPABILITIES, errno, "keep");

@@ -75,9 +75,6 @@ static void one(bool pool, bool writable)
         usleep(20000);
         run.steps.count = 0;
         begun = created = monotonic_ns();
-        struct shell_start start = {.plan = &run.plan, .instance_dirfd = run.instance_fd, .log_fds = {-1, -1}, .listen_fd = -1};
-
-        (void)start;
     }
     check(run_start(&run), &run);
     started = monotonic_ns();
@@ -137,6 +134,7 @@ static void memory(int n)
     snprintf(command, sizeof(command), "cat /proc/%d/smaps_rollup; ls -l /proc/%d/exe", container_pid(runs[n - 1].container), container_pid(runs[n - 1].container));
     if (system(command))
         printf("no smaps\n");
+    fflush(stdout);
     if (getenv("HOLD"))
         sleep((unsigned)atoi(getenv("HOLD")));
     for (int i = 0; i < n; i++)

@@ -180,7 +180,10 @@ static int lines_command(char **argv)
             putchar('a' + k % 26);
         putchar('\n');
     }
+    fflush(stdout);
+    usleep(100000); /* two streams have no order: let the first be read */
     fprintf(stderr, "to stderr\n");
+    usleep(100000);
     printf("no newline at the end");
     return 0;
 }
@@ -331,8 +334,8 @@ static int procwrite_command(char **argv)
 /* Everything masked must read as nothing. */
 static int masked_command(char **argv)
 {
-    static const char *const paths[] = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/kallsyms", "/proc/slabinfo",
-                                        "/proc/config.gz", "/proc/interrupts", "/proc/kmsg"};
+    static const char *const paths[] = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/slabinfo",
+                                        "/proc/interrupts", "/proc/kmsg", "/proc/vmallocinfo", "/proc/kpageflags"};
     static const char *const directories[] = {"/proc/acpi", "/proc/scsi", "/sys/firmware", "/proc/pressure"};
     char byte;
 

@@ -205,6 +205,7 @@ int run_create(struct run *run)
 
 int run_root(struct run *run)
 {
+    run->rooted = true;
     return shell_set_root(run->shell, &run->plan.root, run->instance_fd, &run->steps, &run->err);
 }
 
@@ -228,8 +229,9 @@ int run_start(struct run *run)
 
     if (!run->shell && (result = run_create(run)))
         return result;
-    if (!run->shell || (result = run_root(run)))
+    if (!run->rooted && (result = run_root(run)))
         return result;
+    run->rooted = false;
     auto_fd int log0 = openat(run->instance_fd, "log.0", flags, 0600), log1 = openat(run->instance_fd, "log.1", flags, 0600);
     auto_fd int listener = make_listener(run), out = openat(run->instance_fd, "exit", flags | O_TRUNC, 0600);
 
@@ -301,6 +303,7 @@ int run_end(struct run *run)
         result = shell_destroy(run->shell, run->err ? NULL : &run->err);
     run->container = NULL;
     run->shell = NULL;
+    run->rooted = false;
     return result;
 }
 

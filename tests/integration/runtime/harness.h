@@ -43,6 +43,7 @@ struct run {
     struct container_exit exit;
     struct error *err;
     unsigned log_bytes;
+    bool rooted;                     /* run_root() was called */
 };
 
 /* A plan of the guest with these arguments (NULL-terminated), read-only, layer 1. */

@@ -44,9 +44,6 @@ static uint32_t interpret(const struct seccomp_data *data)
             assert_true(i->k <= sizeof(*data) - 4);
             memcpy(&a, (const char *)data + i->k, 4);
             continue;
-        case BPF_ALU | BPF_AND | BPF_K:
-            a &= i->k;
-            continue;
         case BPF_JMP | BPF_JA:
             pc += i->k;
             continue;
@@ -56,8 +53,8 @@ static uint32_t interpret(const struct seccomp_data *data)
         case BPF_JMP | BPF_JGE | BPF_K:
             taken = a >= i->k;
             break;
-        case BPF_JMP | BPF_JGT | BPF_K:
-            taken = a > i->k;
+        case BPF_JMP | BPF_JSET | BPF_K:
+            taken = a & i->k;
             break;
         case BPF_RET | BPF_K:
             return i->k;
@@ -124,7 +121,7 @@ static void every_number_of_other_architectures(void **state)
 
 static void arguments_decide(void **state)
 {
-    const uint32_t no = SECCOMP_RET_ERRNO | ENOSYS;
+    const uint32_t no = SECCOMP_RET_ERRNO | EPERM;
 
     for (int bit = 0; bit < 32; bit++) {
         uint64_t flag = 1ull << bit;
@@ -136,16 +133,16 @@ static void arguments_decide(void **state)
 
         assert_int_equal(ask(AUDIT_ARCH_X86_64, SYS_unshare, flag, 0), harmless ? SECCOMP_RET_ALLOW : no);
         assert_int_equal(ask(AUDIT_ARCH_X86_64, SYS_unshare, flag | CLONE_NEWUSER, 0), no);
-        assert_int_equal(ask(AUDIT_ARCH_X86_64, SYS_unshare, flag << 32, 0), no);
     }
+    assert_int_equal(ask(AUDIT_ARCH_X86_64, SYS_unshare, CLONE_NEWCGROUP | CLONE_FS, 0), no);
     for (unsigned family = 0; family < 64; family++) {
         bool known = family == AF_UNIX || family == AF_INET || family == AF_INET6 || family == AF_NETLINK ||
                      family == AF_PACKET;
 
-        assert_int_equal(ask(AUDIT_ARCH_X86_64, SYS_socket, family, 0), known ? SECCOMP_RET_ALLOW : no);
+        assert_int_equal(ask(AUDIT_ARCH_X86_64, SYS_socket, family, 0), known ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | EAFNOSUPPORT);
     }
     for (uint64_t request = 0x5400; request < 0x5500; request++) {
-        uint32_t answer = request == TIOCSTI || request == 0x541c ? SECCOMP_RET_ERRNO | EPERM : SECCOMP_RET_ALLOW;
+        uint32_t answer = request == TIOCSTI || request == 0x541c ? no : SECCOMP_RET_ALLOW;
 
         assert_int_equal(ask(AUDIT_ARCH_X86_64, SYS_ioctl, 0, request), answer);
         assert_int_equal(ask(AUDIT_ARCH_X86_64, SYS_ioctl, 0, request | 1ull << 32), answer);
