@@ -293,7 +293,8 @@ static void announce(struct core *core, const struct network *network)
                         .gateway6 = network->subnet.gateway6,
                         .prefix6 = network->subnet.prefix6,
                         .mtu = network->mtu,
-                        .uplink = network->uplink};
+                        /* "may reach the outside": means nothing on a host whose profile has no uplink */
+                        .uplink = network->uplink && core->facts.uplink[0] != '\0'};
     auto_error struct error *err = NULL;
 
     memcpy(link.name, network->name, sizeof(link.name));
@@ -402,6 +403,11 @@ int core_network_add(struct core *core, const json_t *json, struct network **ret
     for (struct network *n = core->networks; n; n = n->next)
         if (strcmp(n->name, body.name) == 0)
             return error_set(err, EEXIST, "NAME_TAKEN", "there is a network \"%s\" already", body.name);
+    if (body.uplink && core->facts_known && !core->facts.uplink[0]) {
+        r = error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "uplink: this host has no uplink");
+        error_hint(err, "set uplink in host.conf and restart the launcher, or leave uplink out");
+        return r;
+    }
     r = choose_subnet(core, &body, &subnet, err);
     if (r == 0)
         r = add(core, body.name, &subnet, (uint16_t)body.mtu, body.uplink, ret, err);
