@@ -84,10 +84,9 @@ static int read_descriptors(const struct args *args, json_t **ret, struct error 
     }
     json_array_foreach(all, k, document)
     {
-        if (*text_member(document, "name") && *text_member(document, "image"))
+        if (*text_member(document, "name"))
             continue;
-        error_set(err, EINVAL, "MISSING_FIELD", "descriptor number %zu: name and image are needed to compare it",
-                  k + 1);
+        error_set(err, EINVAL, "MISSING_FIELD", "descriptor number %zu: it needs a name to be compared", k + 1);
         error_hint(err, "coracle-descriptor(5) shows its fields; several stand in one file with --- between them");
         json_decref(all);
         return -EINVAL;

@@ -93,12 +93,12 @@ static int operation_error(const json_t *operation, struct error **err)
 /* Short waits first, so that a terminal shows phases only of work that takes long enough to be watched. */
 int operation_wait(struct cli *cli, const json_t *operation, json_t **ret_done, struct error **err)
 {
-    const char *id = cli->explain ? "{operation}" : text_member(operation, "id");
+    const char *id = cli->explain ? "OPERATION" : text_member(operation, "id");
     json_t *now = json_incref((json_t *)operation);
     int r = 0, wait_ms = cli->err_tty && !cli->quiet && !cli->json ? FIRST_WAIT_MS : LONG_WAIT_MS;
 
     while (cli->explain || !has_ended(text_member(now, "operationState"))) {
-        auto_free char *path = cli->explain ? text_printf("/v1/operations/{operation}?wait_ms=%d", LONG_WAIT_MS)
+        auto_free char *path = cli->explain ? text_printf("/v1/operations/OPERATION?wait_ms=%d", LONG_WAIT_MS)
                                             : text_path("/v1/operations/%s?wait_ms=%d", id, wait_ms);
 
         json_decref(now);

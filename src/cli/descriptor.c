@@ -346,7 +346,7 @@ int descriptor_from_args(const struct args *args, json_t **ret, struct error **e
     if (put_resources(args, spec, err) < 0 || put_environment(args, spec, err) < 0 ||
         put_networks(args, spec, err) < 0 || put_restart(args, spec, err) < 0 || put_stop(args, spec, err) < 0)
         r = -EINVAL;
-    else if (!json_object_get(spec, "image")) {
+    else if (!json_object_get(spec, "image") && !json_object_get(spec, "technology")) {
         r = error_set(err, EINVAL, "MISSING_FIELD", "which image? coracle %s [OPTIONS] IMAGE [WORD...]",
                       args->command->name);
         error_hint(err, "coracle images lists those that are here; -f FILE takes a descriptor that names one");

@@ -150,7 +150,7 @@ static int run_run(struct cli *cli, const struct args *args, struct error **err)
     if (r == 0 && !args_flag(args, "no-wait"))
         r = operation_wait(cli, operation, &done, err);
     if (r == 0) {
-        const char *name = cli->explain ? "{instance}" : text_member(instance, "name");
+        const char *name = cli->explain ? "INSTANCE" : text_member(instance, "name");
 
         if (attached)
             r = stay_and_remove(cli, args, name, err);

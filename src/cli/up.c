@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <pwd.h>
 #include <signal.h>
@@ -65,12 +64,13 @@ static const char *or_default(const char *value, const char *fallback)
 /* The account of the daemon: as given, else coracle when it exists; never silently root. */
 static int pick_user(struct site *site, const char *given, struct error **err)
 {
-    const char *name = given ? given : "coracle";
-    struct passwd *p = getpwnam(name);
+    bool as_root = geteuid() == 0;
+    struct passwd *p = given || as_root ? getpwnam(given ? given : "coracle") : getpwuid(geteuid());
+    const char *name = given ? given : as_root ? "coracle" : p ? p->pw_name : "of yours";
 
     if (p) {
         site->account = *p;
-        site->user = name;
+        site->user = p->pw_name;
         return 0;
     }
     error_set(err, ENOENT, "INVALID_VALUE", "there is no account %s for the daemon to run as", name);
@@ -89,19 +89,20 @@ static int site_from_args(struct site *site, const struct args *args)
     return 0;
 }
 
-static int make_directory(const struct site *site, const char *path, bool is_private, struct error **err)
+/* As launcher and daemon would make it: shared by both, neither may remove what the other has there. */
+static int make_run_directory(const struct site *site, struct error **err)
 {
-    bool as_root = geteuid() == 0;
-
-    if (mkdir(path, 0750) < 0) {
+    if (mkdir(site->run_dir, 0750) < 0) {
         if (errno == EEXIST)
             return 0;
-        error_set_errno(err, errno, "FORBIDDEN", "the directory %s cannot be made", path);
-        error_hint(err, "use sudo, or other places: --run-dir and --state-dir");
+        const char *code = errno == EACCES || errno == EPERM ? "FORBIDDEN" : "INVALID_VALUE";
+
+        error_set_errno(err, errno, code, "the directory %s cannot be made", site->run_dir);
+        error_hint(err, "use sudo, or other places that exist: --run-dir and --state-dir");
         return -EACCES;
     }
-    if (as_root && chown(path, is_private ? site->account.pw_uid : 0, site->account.pw_gid) < 0)
-        return error_set_errno(err, errno, "INTERNAL", "owner of %s", path);
+    if (geteuid() == 0 && (chown(site->run_dir, 0, site->account.pw_gid) < 0 || chmod(site->run_dir, 01770) < 0))
+        return error_set_errno(err, errno, "INTERNAL", "owner and mode of %s", site->run_dir);
     return 0;
 }
 
@@ -139,8 +140,8 @@ static int write_pid(const struct site *site, const struct process *p, pid_t pid
     return 0;
 }
 
-/* In the child: away from the terminal, with its own log, as its own account. Reports nothing: the log does. */
-static void become_daemon(const struct site *site, const struct process *p, int log_fd)
+/* In the child: away from the terminal, with its own log. The daemon changes to its account itself (--user). */
+static void become_daemon(int log_fd)
 {
     int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     sigset_t none;
@@ -155,11 +156,6 @@ static void become_daemon(const struct site *site, const struct process *p, int 
     if (chdir("/") < 0)
         _exit(126);
     unsetenv("NOTIFY_SOCKET");
-    if (p->is_privileged || geteuid() != 0 || site->account.pw_uid == 0)
-        return;
-    if (initgroups(site->account.pw_name, site->account.pw_gid) < 0 || setgid(site->account.pw_gid) < 0 ||
-        setuid(site->account.pw_uid) < 0)
-        _exit(126);
 }
 
 static int open_log(const struct site *site, const struct process *p, struct error **err)
@@ -176,6 +172,7 @@ static int spawn(const struct site *site, const struct process *p, char **argv, 
     auto_fd int log_fd = open_log(site, p, err);
     pid_t child, pid = 0;
     int fds[2];
+    char end;
 
     if (log_fd < 0)
         return log_fd;
@@ -188,7 +185,7 @@ static int spawn(const struct site *site, const struct process *p, char **argv, 
             _exit(1);
         if (pid != 0)
             _exit(pid < 0);
-        become_daemon(site, p, log_fd);
+        become_daemon(log_fd);
         execv(argv[0], argv);
         dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
         _exit(127);
@@ -196,6 +193,9 @@ static int spawn(const struct site *site, const struct process *p, char **argv, 
     close(fds[1]);
     if (child < 0 || read(fds[0], &pid, sizeof(pid)) != sizeof(pid))
         pid = 0;
+    /* The end of the pipe closes with exec(): from here on the process carries its own name. */
+    while (pid > 0 && read(fds[0], &end, 1) > 0)
+        ;
     close(fds[0]);
     waitpid(child, NULL, 0);
     if (pid <= 0)
@@ -255,7 +255,7 @@ static int start_process(const struct cli *cli, struct site *site, const struct 
     }
     argv[n++] = (char *)"--user";
     argv[n++] = (char *)site->user;
-    if (args_get(args, "cgroup")) {
+    if (p->is_privileged && args_get(args, "cgroup")) {
         argv[n++] = (char *)"--cgroup";
         argv[n++] = (char *)args_get(args, "cgroup");
     }
@@ -328,9 +328,7 @@ static int start_all(struct cli *cli, struct site *site, const struct args *args
         error_hint(err, "sudo coracle up; or without it, for the simulated technology only: coracle up --no-launcher");
         return -EPERM;
     }
-    if ((r = pick_user(site, args_get(args, "user"), err)) < 0 ||
-        (r = make_directory(site, site->run_dir, !with_launcher, err)) < 0 ||
-        (r = make_directory(site, site->state_dir, true, err)) < 0)
+    if ((r = pick_user(site, args_get(args, "user"), err)) < 0 || (r = make_run_directory(site, err)) < 0)
         return r;
     if (with_launcher && !running_pid(site, &launcher))
         r = start_process(cli, site, args, &launcher, err);
