@@ -247,29 +247,35 @@ int log_reader_tail(struct log_reader *reader, uint64_t lines, struct error **er
     return r < 0 ? error_set_errno(err, -r, "INTERNAL", "reading the log") : 0;
 }
 
-/* At the end of the current file: moves on if the other one, or this one, was begun anew. */
+/* The current file was begun anew behind the reader's back: it was too slow, and goes on at the oldest there is. */
+static bool overtaken(struct log_reader *reader)
+{
+    char *known = reader->first[reader->current], now[LOG_TIME_SIZE];
+
+    first_time(reader->fds[reader->current], now);
+    if (*known && strcmp(now, known) != 0) {
+        start_at_oldest(reader);
+        return true;
+    }
+    strcpy(known, now);
+    return false;
+}
+
+/* At the end of the current file: moves on if the other one was begun anew. Returns whether there may be more. */
 static bool turned_over(struct log_reader *reader)
 {
-    char now[2][LOG_TIME_SIZE];
     int current = reader->current, other = !current;
+    const char *mine = reader->first[current];
+    char theirs[LOG_TIME_SIZE];
 
-    first_time(reader->fds[current], now[current]);
-    first_time(reader->fds[other], now[other]);
-    if (*reader->first[current] && strcmp(now[current], reader->first[current]) != 0) {
-        start_at_oldest(reader); /* we were overtaken */
-        return file_size(reader->fds[reader->current]) > 0;
-    }
-    strcpy(reader->first[current], now[current]);
-    if (!*now[other])
+    first_time(reader->fds[other], theirs);
+    if (!*theirs)
         return false;
-    const char *mine = now[current], *theirs = now[other];
-    if (*mine && time_compare(theirs, strlen(theirs), mine, strlen(mine)) < 0) {
-        strcpy(reader->first[other], now[other]);
+    if (*mine && time_compare(theirs, strlen(theirs), mine, strlen(mine)) < 0)
         return false; /* the other file is the older one: it was read before */
-    }
     if (file_size(reader->fds[current]) > reader->offset)
         return true; /* records that were written just before the turn */
-    strcpy(reader->first[other], now[other]);
+    strcpy(reader->first[other], theirs);
     start_at(reader, other, 0);
     return true;
 }
@@ -277,6 +283,7 @@ static bool turned_over(struct log_reader *reader)
 /* Gets more bytes behind those that are kept. Returns bytes, 0 at the end, -errno. */
 static ssize_t fill(struct log_reader *reader)
 {
+    overtaken(reader);
     if (reader->at > 0) {
         memmove(reader->block, reader->block + reader->at, reader->have - reader->at);
         reader->have -= reader->at;

@@ -88,6 +88,8 @@ void request_resume(struct request *request)
         return;
     request->suspended = false;
     MHD_resume_connection(request->connection);
+    /* With an event loop of one's own nothing wakes libmicrohttpd up for a resumed connection. */
+    sd_event_source_set_enabled(request->client->server->run_source, SD_EVENT_ONESHOT);
 }
 
 static int on_hangup(sd_event_source *source, int fd, uint32_t events, void *context)
