@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <libgen.h>
+#include <limits.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -20,12 +21,13 @@
 #include "bench/run.h"
 #include "model/codes.h"
 
-/* Where the build installs the measured application's image, and where a build tree has it. */
+#define ARCHIVE "coracle-iperf.oci.tar"
+
+/* Where the measured application's image is: installed, then relative to this program (its prefix, its build tree). */
 static const char *const archives[] = {
-    CORACLE_DATADIR "/images/iperf.tar",
-    "/usr/share/coracle/images/iperf.tar",
-    "/usr/local/share/coracle/images/iperf.tar",
-    NULL,
+    CORACLE_DATADIR "/images/" ARCHIVE,
+    "../../share/coracle/images/" ARCHIVE,
+    "../images/container/" ARCHIVE,
 };
 
 static int complain(struct error *err)
@@ -65,9 +67,18 @@ static int list(struct bench_options *options, struct results *results)
 
 static void find_archive(struct bench_options *options)
 {
-    for (size_t i = 0; !options->archive && archives[i]; i++)
-        if (access(archives[i], R_OK) == 0)
-            options->archive = archives[i];
+    static char found[PATH_MAX * 2];
+    char own[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+
+    own[n > 0 ? n : 0] = '\0';
+    for (size_t i = 0; !options->archive && i < sizeof(archives) / sizeof(archives[0]); i++) {
+        snprintf(found, sizeof(found), "%s", archives[i]);
+        if (archives[i][0] != '/' && n > 0)
+            snprintf(found, sizeof(found), "%.*s/%s", (int)(strrchr(own, '/') - own), own, archives[i]);
+        if (access(found, R_OK) == 0)
+            options->archive = found;
+    }
 }
 
 /* Beside the output, else in the user's state folder (XDG base directory specification). */

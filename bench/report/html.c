@@ -138,7 +138,7 @@ static void put_plots(FILE *out, const struct results *r, const struct metric *m
                metric);
     if (constant)
         return;
-    fputs("<figure>", out);
+    fputs("<div class=\"pair\"><figure>", out);
     snprintf(id, sizeof(id), "%s-%s-s", metric->name, output);
     svg_scatter(out, id, title, cells, n);
     put_figure(out, "Every run in order.", metric);
@@ -146,6 +146,7 @@ static void put_plots(FILE *out, const struct results *r, const struct metric *m
     snprintf(id, sizeof(id), "%s-%s-d", metric->name, output);
     svg_distribution(out, id, title, cells, n);
     put_figure(out, "Distribution: share of runs at or below a value; the marker is the median.", metric);
+    fputs("</div>\n", out);
 }
 
 static void put_methods(FILE *out, const struct table_kind *kind)

@@ -52,24 +52,25 @@ static double place(const struct axis *a, double v)
     return a->from + share * (a->to - a->from);
 }
 
+static void widen(struct axis *a, double low, double high)
+{
+    a->low = fmin(a->low, low);
+    a->high = fmax(a->high, high);
+}
+
 /* A range that holds all samples (and the draft's values when with_reference); logarithmic when it spans a decade. */
 static struct axis make_axis(const struct cell *const *cells, size_t count, bool with_reference)
 {
     struct axis a = {.low = DBL_MAX, .high = -DBL_MAX};
+    size_t references;
+    const struct reference *r = reference_list(&references);
 
-    for (size_t i = 0; i < count; i++) {
-        const struct cell *c = cells[i];
-        double draft = c->reference ? c->reference->value : 0;
-
-        if (c->summary.n) {
-            a.low = fmin(a.low, c->summary.min);
-            a.high = fmax(a.high, c->summary.max);
-        }
-        if (with_reference && c->reference) {
-            a.low = fmin(a.low, draft);
-            a.high = fmax(a.high, draft);
-        }
-    }
+    for (size_t i = 0; i < count; i++)
+        if (cells[i]->summary.n)
+            widen(&a, cells[i]->summary.min, cells[i]->summary.max);
+    for (size_t i = 0; with_reference && i < references; i++)
+        if (strcmp(r[i].metric, cells[0]->metric->name) == 0)
+            widen(&a, r[i].value, r[i].value);
     if (a.low > a.high)
         a = (struct axis){.low = 0, .high = 1};
     a.log = a.low > 0 && a.high / a.low > 10;
@@ -186,38 +187,34 @@ static void interval_row(FILE *out, const struct cell *c, size_t series, const s
     fputc('\n', out);
 }
 
-static void draft_row(FILE *out, const struct cell *c, const struct axis *a, double y)
+static void draft_row(FILE *out, const struct reference *r, const struct axis *a, double y)
 {
-    double x = place(a, c->reference->value);
+    double x = place(a, r->value);
 
     fprintf(out,
             "<text class=\"draft\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">draft: %s</text><path class=\"diamond\" "
             "d=\"M%.1f %.1fl6 6l-6 6l-6 -6z\"/><text class=\"value draft\" x=\"%.1f\" y=\"%.1f\">%g</text>\n",
-            LEFT - 10, y + 4, c->reference->technology, x, y - 6, x + 10, y - 4, c->reference->value);
-}
-
-static bool draft_is_first(const struct cell *const *cells, size_t i)
-{
-    for (size_t j = 0; j < i; j++)
-        if (cells[j]->reference == cells[i]->reference)
-            return false;
-    return cells[i]->reference && !cells[i]->subject->peer;
+            LEFT - 10, y + 4, r->technology, x, y - 6, x + 10, y - 4, r->value);
 }
 
 void svg_intervals(FILE *out, const char *id, const char *title, const struct cell *const *cells, size_t count)
 {
     struct axis a = make_axis(cells, count, true);
-    size_t rows = 0, series = 0;
+    size_t rows = 0, series = 0, references;
+    const struct reference *r = reference_list(&references);
     double y = TOP + 18;
 
     for (size_t i = 0; i < count; i++)
-        rows += (cells[i]->summary.n > 0) + draft_is_first(cells, i);
+        rows += cells[i]->summary.n > 0;
+    for (size_t i = 0; i < references; i++)
+        rows += strcmp(r[i].metric, cells[0]->metric->name) == 0;
     a.from = LEFT;
     a.to = WIDTH - RIGHT - 40;
-    open_svg(out, id, title,
-             "A row a technology: each run as a thin line, the median as a marker, its 95% interval as a bar; "
-             "the draft's published numbers as hollow diamonds.",
-             TOP + (double)rows * ROW + BOTTOM);
+    open_svg(
+        out, id, title,
+        "A row a technology: each run as a thin line, the median as a marker, its 95% interval as a bar; the draft's "
+        "published numbers as hollow diamonds.",
+        TOP + (double)rows * ROW + BOTTOM);
     x_axis(out, &a, TOP, TOP + (double)rows * ROW, cells[0]->metric->unit);
     for (size_t i = 0; i < count; i++) {
         if (!cells[i]->summary.n)
@@ -225,10 +222,10 @@ void svg_intervals(FILE *out, const char *id, const char *title, const struct ce
         interval_row(out, cells[i], series++, &a, y);
         y += ROW;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (!draft_is_first(cells, i))
+    for (size_t i = 0; i < references; i++) {
+        if (strcmp(r[i].metric, cells[0]->metric->name) != 0)
             continue;
-        draft_row(out, cells[i], &a, y);
+        draft_row(out, &r[i], &a, y);
         y += ROW;
     }
     fputs("</svg>\n", out);
