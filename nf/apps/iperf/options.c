@@ -27,7 +27,7 @@ static const char usage[] =
     "      --full-duplex       both send, on the client's connection\n"
     "  -r, --tradeoff          then the server connects back and sends;  -d, --dualtest: meanwhile\n"
     "  -L, --listenport N      where -r and -d listen (default: the same port)\n"
-    "Addresses are numeric. Documentation: docs/man/coracle-iperf.1\n";
+    "Addresses are numeric.\n";
 
 static const struct name {
     const char *name;
@@ -78,7 +78,7 @@ static bool parse_decimal(const char *text, uint64_t unit, uint64_t *ret_value, 
     }
     if (value > (UINT64_MAX - unit) / unit)
         return false;
-    *ret_value = value * unit + fraction * unit / scale; /* fraction and unit are below 2^31 */;
+    *ret_value = value * unit + fraction * unit / scale; /* fraction and unit are below 2^31 */
     *ret_end = t;
     return true;
 }

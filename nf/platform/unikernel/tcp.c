@@ -317,7 +317,7 @@ void nf_tcp_attach(struct nf_tcp *tcp, const struct nf_tcp_ops *ops, void *conte
 
 long nf_tcp_send(struct nf_tcp *tcp, const void *data, size_t size, enum nf_lifetime lifetime)
 {
-    size_t room = tcp->pcb ? tcp_sndbuf(tcp->pcb) : 0, taken = 0;
+    size_t room = tcp->pcb ? tcp->pcb->snd_buf : 0, taken = 0;
     u8_t flags = (u8_t)(lifetime == NF_COPY ? TCP_WRITE_FLAG_COPY : 0);
 
     while (taken < size && room > 0) {
@@ -396,7 +396,7 @@ bool tcp_round(void)
         next_in_round = t->next_ready;
         if (t->held && !deliver(t))
             continue;
-        if (t->want_write && t->pcb && tcp_sndbuf(t->pcb) >= TCP_SNDLOWAT && tcp_sndqueuelen(t->pcb) < TCP_SNDQUEUELOWAT) {
+        if (t->want_write && t->pcb && t->pcb->snd_buf >= TCP_SNDLOWAT && tcp_sndqueuelen(t->pcb) < TCP_SNDQUEUELOWAT) {
             worked = true;
             t->in_callback = true;
             if (t->ops->writable)
