@@ -42,7 +42,8 @@ static void add_technologies(struct findings *f, const json_t *host)
             finding_add(f, name, FINDING_WARN, *help ? help : NULL, "cannot run here: %s", text_member(t, "why_not"));
         }
     }
-    if (!available)
+    /* Without the launcher nobody knows yet, and that is said already. */
+    if (!available && json_is_true(json_object_get(json_object_get(host, "launcher"), "connected")))
         finding_add(f, "technologies", FINDING_FAIL, "see the lines above",
                     "this host can run none but the simulated one");
 }

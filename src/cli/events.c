@@ -30,19 +30,30 @@ static bool is_selected(const struct selection *s, const json_t *event)
     return s->type_count == 0;
 }
 
+/* A change of state in two words, anything else as it came. Caller frees. */
+static char *detail_text(const json_t *detail)
+{
+    if (*text_member(detail, "to"))
+        return text_printf("%s -> %s", text_member(detail, "from"), text_member(detail, "to"));
+    if (*text_member(detail, "operation"))
+        return text_printf("%s %s", text_member(detail, "operation"), text_member(detail, "operationState"));
+    return json_object_size(detail) ? text_json(detail, "") : text_dup("");
+}
+
 static void print_event(const struct selection *s, const json_t *event)
 {
     const json_t *detail = json_object_get(event, "detail");
-    auto_free char *text = json_object_size(detail) ? text_json(detail, "") : text_dup("");
-    const char *state = text_member(detail, "state");
+    auto_free char *text = detail_text(detail);
+    const char *to = text_member(detail, "to");
+    const char *color = term_state_color(*to ? to : text_member(detail, "operationState"));
 
     if (s->cli->json) {
         print_json_line(event);
         return;
     }
-    printf("%s  %-18s %s%s%s %s\n", text_member(event, "time"), text_member(event, "type"),
-           term_paint(s->cli, term_state_color(state)), text_member(event, "instance_name"),
-           term_state_color(state) ? term_plain(s->cli) : "", text);
+    printf("%s  %-17s  %s%s%s%s%s\n", text_member(event, "time"), text_member(event, "type"),
+           text_member(event, "instance_name"), *text ? "  " : "", term_paint(s->cli, color), text,
+           color ? term_plain(s->cli) : "");
     fflush(stdout);
 }
 

@@ -61,6 +61,9 @@ static void print_record(struct log_printer *printer, const char *line, size_t s
     is_err = r.stream[3] == 'e';
     in_line = &printer->in_line[is_err];
     to = is_err ? stderr : stdout;
+    /* Where both streams end in one place, their lines keep their order. */
+    if (is_err)
+        fflush(stdout);
     if (printer->timestamps && !*in_line)
         fprintf(to, "%.*s ", (int)r.time_size, r.time);
     fwrite(r.text, 1, r.text_size, to);

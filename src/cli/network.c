@@ -23,7 +23,7 @@ static void print_table(const struct cli *cli, const json_t *items)
             text_dup(text_member(n, "name")),
             text_json(json_object_get(n, "ipv4"), "-"),
             text_json(json_object_get(n, "ipv6"), "-"),
-            text_json(json_object_get(n, "mtu"), NULL),
+            text_json(json_object_get(n, "mtu"), "-"),
             text_dup(json_is_true(json_object_get(n, "uplink")) ? "yes" : "no"),
             text_json(json_object_get(n, "instances"), NULL),
         };

@@ -210,7 +210,7 @@ static int once(struct cli *cli, int interval_ms, char order, struct error **err
         if (r == 0) {
             auto_free char *text = render(cli, &before, &now, order, 0);
 
-            fputs(*text ? text : "nothing is running\n", stdout);
+            puts(*text ? text : "nothing is running");
         }
         sample_clear(&now);
     }
