@@ -106,7 +106,7 @@ int operation_wait(struct cli *cli, const json_t *operation, json_t **ret_done, 
         r = api_get(cli, path, &now, err);
         if (r < 0 || cli->explain)
             break;
-        if (wait_ms != LONG_WAIT_MS) {
+        if (wait_ms != LONG_WAIT_MS && !has_ended(text_member(now, "operationState"))) {
             show_phase(cli, now);
             wait_ms = SHOWN_WAIT_MS;
         }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Transfers of any length: answers handed on as they come (logs, events), uploads with progress (images). */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +33,17 @@ static size_t on_bytes(char *data, size_t size, size_t count, void *context)
         return 0;
     }
     return size * count;
+}
+
+/* About once a second: ends a quiet stream whose output nobody reads any more ("logs -f | head"). */
+static int on_time(void *context, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+    struct stream *stream = context;
+    struct pollfd p = {.fd = STDOUT_FILENO};
+
+    if (poll(&p, 1, 0) > 0 && p.revents & POLLERR)
+        stream->ended = true;
+    return stream->ended;
 }
 
 static int finish(struct cli *cli, CURL *curl, CURLcode code, const char *path, const char *detail,
@@ -75,6 +87,9 @@ int api_stream(struct cli *cli, const char *path, api_sink sink, void *context, 
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, &stream);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_time);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &stream);
     code = curl_easy_perform(curl);
     if (!stream.ended)
         r = finish(cli, curl, code, path, detail, &stream.refused, err);
