@@ -59,8 +59,7 @@ static bool has_word(const char *list, const char *word, char separator)
     size_t length = strlen(word);
 
     for (const char *at = list; (at = strstr(at, word)); at += length)
-        if ((at == list || at[-1] == separator) &&
-            (at[length] == 0 || at[length] == separator || at[length] == '\n'))
+        if ((at == list || at[-1] == separator) && (at[length] == 0 || at[length] == separator || at[length] == '\n'))
             return true;
     return false;
 }
@@ -69,7 +68,7 @@ static bool has_word(const char *list, const char *word, char separator)
 
 struct hierarchy {
     int mount_fd;
-    char root[256];                  /* which part of the hierarchy is mounted: "/" but in containers */
+    char root[256]; /* which part of the hierarchy is mounted: "/" but in containers */
 };
 
 /* The launcher's own place in a hierarchy: "cgroup" lines of /proc/self/cgroup, relative to what is mounted. */
@@ -532,7 +531,8 @@ int cgroup_each(const struct cgroups *cgroups, void (*each)(void *context, const
 {
     for (unsigned i = 0; i < CGROUP_HIERARCHIES; i++) {
         struct dirent *entry;
-        int fd = cgroups->parent_fd[i] < 0 ? -1 : openat(cgroups->parent_fd[i], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int fd =
+            cgroups->parent_fd[i] < 0 ? -1 : openat(cgroups->parent_fd[i], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
         if (cgroups->parent_fd[i] >= 0 && !dir)

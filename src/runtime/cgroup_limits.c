@@ -22,7 +22,7 @@ struct limit_write {
     unsigned controller;
     const char *file;
     char value[CPUSET_TEXT_SIZE + 32];
-    bool optional;               /* the file need not exist on every kernel */
+    bool optional; /* the file need not exist on every kernel */
 };
 
 struct write_list {
@@ -30,10 +30,11 @@ struct write_list {
     unsigned count;
 };
 
-static void add(struct write_list *writes, unsigned controller, bool optional, const char *file, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
+static void add(struct write_list *writes, unsigned controller, bool optional, const char *file, const char *format,
+                ...) __attribute__((format(printf, 5, 6)));
 
-static void add(struct write_list *writes, unsigned controller, bool optional, const char *file, const char *format, ...)
+static void add(struct write_list *writes, unsigned controller, bool optional, const char *file, const char *format,
+                ...)
 {
     struct limit_write *write = &writes->list[writes->count++];
     va_list arguments;
@@ -51,7 +52,7 @@ uint32_t cgroup_needed(const struct limits *limits)
     return (limits->cpu_milli ? RUNTIME_CPU : 0) | (limits->cpuset[0] ? RUNTIME_CPUSET : 0) |
            (limits->memory_bytes ? RUNTIME_MEMORY : 0) | (limits->pids ? RUNTIME_PIDS : 0) |
            (limits->io_read_bps || limits->io_write_bps || limits->io_read_iops || limits->io_write_iops ? RUNTIME_IO
-                                                                                                          : 0);
+                                                                                                         : 0);
 }
 
 int cgroup_check(const struct cgroups *cgroups, const struct limits *limits, struct error **err)
@@ -319,7 +320,15 @@ bool cgroup_oom_kills(const struct cgroups *cgroups, const char *tag, uint64_t *
 
 int cgroup_stats(const struct cgroups *cgroups, const char *tag, struct container_stats *ret_stats)
 {
-    enum { KNOW_CPU = 1, KNOW_MEMORY = 2, KNOW_PEAK = 4, KNOW_PIDS = 8, KNOW_OOM = 16, KNOW_THROTTLED = 32, KNOW_IO = 64 };
+    enum {
+        KNOW_CPU = 1,
+        KNOW_MEMORY = 2,
+        KNOW_PEAK = 4,
+        KNOW_PIDS = 8,
+        KNOW_OOM = 16,
+        KNOW_THROTTLED = 32,
+        KNOW_IO = 64
+    };
     struct container_stats stats = {0};
     int unified = cgroups->parent_fd[CGROUP_UNIFIED];
     bool v1 = cgroups->v1 & RUNTIME_MEMORY;

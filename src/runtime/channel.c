@@ -64,8 +64,8 @@ int channel_receive(int socket, int timeout_ms, struct init_reply *ret_reply, in
     } control;
     struct init_reply reply;
     struct iovec part = {&reply, sizeof(reply)};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control.bytes)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
     struct pollfd wait = {socket, POLLIN, 0};
     ssize_t got;
     int ready;

@@ -21,19 +21,20 @@ struct runtime {
     int proc_fd;                   /* the host's /proc */
     int init_fd;                   /* sealed memfd, executable but not readable by a container */
     int stem_fd;                   /* mount namespace every container starts from a copy of (stem.c) */
+    int stem_proc_fd, stem_sys_fd; /* its complete /proc and /sys, for looking what there is */
     int skeleton_fd;               /* detached mount: mount points for images that bring none */
     bool overlay_by_fd;            /* overlayfs takes layers as descriptors (Linux 6.13) */
     bool tmpfs_user_xattr;         /* Linux 6.6: tmpfs can hold overlayfs's user.overlay.* */
     uint32_t image_uid_base;
-    char *label;                   /* written to attr/exec; NULL: none */
+    char *label; /* written to attr/exec; NULL: none */
     char *resolv_conf;
     struct sock_filter *filter;
     uint32_t filter_count;
-    bool reset_oom_score;          /* the launcher's own score is not 0 */
-    pthread_mutex_t lock;          /* guards the cache */
+    bool reset_oom_score; /* the launcher's own score is not 0 */
+    pthread_mutex_t lock; /* guards the cache */
     struct idmap_entry {
-        uint32_t uid_base;         /* 0: free */
-        int fd;                    /* user namespace that maps the image range to uid_base */
+        uint32_t uid_base; /* 0: free */
+        int fd;            /* user namespace that maps the image range to uid_base */
     } idmap_cache[IDMAP_CACHE];
     unsigned idmap_next;
 };
@@ -42,42 +43,45 @@ struct shell {
     struct runtime *runtime;
     char tag[RUNTIME_TAG_SIZE];
     uint32_t uid_base;
-    uint32_t controllers;          /* whose cgroups exist */
+    uint32_t controllers; /* whose cgroups exist */
     pid_t pid;
     int pidfd, netns_fd, control_fd;
-    int writable_fd;               /* a new writable layer, not yet at instances/ID/writable; -1: none */
+    int writable_fd; /* a new writable layer, not yet at instances/ID/writable; -1: none */
     bool read_only;
-    bool failed;                   /* only fit to be destroyed */
-    unsigned pending;              /* requests without an answer yet */
+    bool failed;      /* only fit to be destroyed */
+    unsigned pending; /* requests without an answer yet */
     uint64_t created_ns;
-    struct init_reply reply;       /* the last answer */
-    int reply_fd;                  /* descriptor beside it, -1: none */
+    struct init_reply reply;                /* the last answer */
+    int reply_fd;                           /* descriptor beside it, -1: none */
     _Alignas(16) unsigned char stack[4096]; /* of the child until its exec */
 };
 
 struct container {
     struct runtime *runtime;
     struct container_record record;
-    int pidfd;                     /* -1: it had ended before */
-    int application_pidfd;         /* -1: not asked yet */
-    int instance_fd;               /* own duplicate of instances/ID */
+    int pidfd;             /* -1: it had ended before */
+    int application_pidfd; /* -1: not asked yet */
+    int instance_fd;       /* own duplicate of instances/ID */
 };
 
 /* stem.c */
 int stem_make(struct runtime *runtime, struct error **err);
+/* Which entries of init/masks.h this kernel has now (a module may have added one). */
+uint32_t stem_masks_present(const struct runtime *runtime);
 
 /* spawn.c */
 int spawn_init(struct shell *shell, struct steps *steps, struct error **err);
 /* A user namespace that maps [inside, +RUNTIME_ID_COUNT) to [outside, ...): an fd, to be closed by the caller. */
 int spawn_idmap_namespace(const struct runtime *runtime, uint32_t inside, uint32_t outside);
 /* The calling thread gets a root and working directory of its own, which setns() to a mount namespace needs. Asked for
- * each time (the kernel does nothing when it is so): a thread that was the only one shares them with those it starts. */
+ * each time (the kernel does nothing when it is so): a thread that was the only one shares them with those it starts.
+ */
 int spawn_prepare_thread(void);
 
 /* root.c */
 struct root_mounts {
-    int root_fd;                   /* detached; to be sent to the init */
-    int writable_fd;               /* detached tmpfs to be kept, -1: none or already in place */
+    int root_fd;     /* detached; to be sent to the init */
+    int writable_fd; /* detached tmpfs to be kept, -1: none or already in place */
 };
 int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
                struct root_mounts *ret_mounts, struct steps *steps, struct error **err);

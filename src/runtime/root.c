@@ -177,7 +177,8 @@ int root_resize_writable(int instance_dirfd, uint64_t bytes, struct error **err)
         error_hint(err, "leave storage out, or create the instance without read_only");
         return -EOPNOTSUPP;
     }
-    auto_fd int context = (int)syscall(SYS_fspick, instance_dirfd, "writable", FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW);
+    auto_fd int context =
+        (int)syscall(SYS_fspick, instance_dirfd, "writable", FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW);
 
     snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
     if (context < 0 || sys_fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) ||
@@ -204,10 +205,11 @@ int runtime_writable_release(int instance_dirfd, struct error **err)
 /* ---- overlay ---- */
 
 struct overlay {
-    int lower[LAYER_MAX + 1];        /* detached mounts, uppermost first */
+    int lower[LAYER_MAX]; /* detached mounts, uppermost first */
     size_t lower_count;
-    int writable_fd;                 /* -1: read-only */
-    bool userxattr;                  /* opaque directories are marked user.overlay.opaque */
+    bool skeleton;   /* below them: the mount points of the stem */
+    int writable_fd; /* -1: read-only */
+    bool userxattr;  /* opaque directories are marked user.overlay.opaque */
 };
 
 static int finish_overlay(int context, const struct overlay *overlay)
@@ -223,7 +225,7 @@ static int finish_overlay(int context, const struct overlay *overlay)
     return fd < 0 ? -errno : fd;
 }
 
-static int overlay_by_fd(const struct overlay *overlay)
+static int overlay_by_fd(const struct runtime *runtime, const struct overlay *overlay)
 {
     auto_fd int context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
 
@@ -232,6 +234,8 @@ static int overlay_by_fd(const struct overlay *overlay)
     for (size_t i = 0; i < overlay->lower_count; i++)
         if (sys_fsconfig(context, FSCONFIG_SET_FD, "lowerdir+", NULL, overlay->lower[i]))
             return -errno;
+    if (overlay->skeleton && sys_fsconfig(context, FSCONFIG_SET_FD, "lowerdir+", NULL, runtime->skeleton_fd))
+        return -errno;
     if (overlay->writable_fd >= 0) {
         auto_fd int upper = openat(overlay->writable_fd, "upper", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         auto_fd int work = openat(overlay->writable_fd, "work", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -253,13 +257,15 @@ static int overlay_by_path(const struct overlay *overlay)
     if (chdir("/lower"))
         return -errno;
     for (size_t i = 0; i < overlay->lower_count; i++) {
-        snprintf(path, sizeof(path), "/lower/%zu", i < LAYER_MAX ? i : 0);
+        snprintf(path, sizeof(path), "/lower/%zu", i % LAYER_MAX);
         auto_fd int target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
         if (target < 0 || sys_move_mount(overlay->lower[i], target))
             return -errno;
         length += (size_t)snprintf(layers + length, sizeof(layers) - length, "%s%zu", i ? ":" : "", i);
     }
+    if (overlay->skeleton)
+        length += (size_t)snprintf(layers + length, sizeof(layers) - length, ":/skeleton");
     context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
     if (context < 0 || length >= sizeof(layers) || sys_fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", layers, 0))
         return -errno;
@@ -308,7 +314,7 @@ static int overlay_in_stem(struct runtime *runtime, struct overlay *overlay)
 
 static int make_overlay(struct runtime *runtime, struct overlay *overlay, struct error **err)
 {
-    int fd = runtime->overlay_by_fd ? overlay_by_fd(overlay) : overlay_in_stem(runtime, overlay);
+    int fd = runtime->overlay_by_fd ? overlay_by_fd(runtime, overlay) : overlay_in_stem(runtime, overlay);
 
     if (fd < 0) {
         error_set_errno(err, -fd, "START_FAILED", "the overlay of %zu layers cannot be mounted", overlay->lower_count);
@@ -346,13 +352,22 @@ static int add_layers(struct runtime *runtime, uint32_t uid_base, const struct p
     return 0;
 }
 
-static int add_skeleton(struct runtime *runtime, struct overlay *overlay)
+/* A tmpfs that cannot hold user.overlay.* (before Linux 6.6) needs an overlay marked trusted.overlay.*, and the layers
+ * are marked user.overlay.*: so they are merged by a read-only overlay of their own first. */
+static int merge_layers(struct runtime *runtime, struct overlay *overlay, struct error **err)
 {
-    int fd = fcntl(runtime->skeleton_fd, F_DUPFD_CLOEXEC, 3);
+    struct overlay lower = *overlay;
+    int fd;
 
-    if (fd >= 0)
-        overlay->lower[overlay->lower_count++] = fd;
-    return fd < 0 ? -errno : 0;
+    lower.writable_fd = -1;
+    lower.userxattr = true;
+    fd = make_overlay(runtime, &lower, err);
+    if (fd < 0)
+        return fd;
+    while (overlay->lower_count)
+        close(overlay->lower[--overlay->lower_count]);
+    overlay->lower[overlay->lower_count++] = fd;
+    return 0;
 }
 
 static int build_overlay(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
@@ -368,8 +383,27 @@ static int build_overlay(struct runtime *runtime, uint32_t uid_base, const struc
         if (overlay->writable_fd < 0)
             return overlay->writable_fd;
     }
-    overlay->userxattr = root->layer_count > 1 && (root->read_only || runtime->tmpfs_user_xattr);
+    if (!root->read_only && root->layer_count > 1 && !runtime->tmpfs_user_xattr) {
+        int result = merge_layers(runtime, overlay, err);
+
+        if (result)
+            return result;
+    } else {
+        overlay->userxattr = root->layer_count > 1;
+    }
     return make_overlay(runtime, overlay, err);
+}
+
+/* The root of cloned layers: the one layer itself, or an overlay. */
+static int combine(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
+                   struct overlay *overlay, bool complete, bool *ret_fresh, struct error **err)
+{
+    if (root->read_only && root->layer_count == 1 && complete) {
+        overlay->lower_count = 0;
+        return overlay->lower[0];
+    }
+    overlay->skeleton = !complete && root->read_only;
+    return build_overlay(runtime, uid_base, root, instance_dirfd, overlay, ret_fresh, err);
 }
 
 int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
@@ -377,27 +411,22 @@ int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_roo
 {
     struct overlay overlay = {.writable_fd = -1};
     uint64_t begun = monotonic_ns(), cloned;
-    bool complete = false, fresh = false;
+    bool complete = false, fresh = false, plain;
     int result, root_fd = -1;
 
     if (!root->layer_count || root->layer_count > LAYER_MAX)
         return error_set(err, EINVAL, "INVALID_VALUE", "a root needs 1 to %d layers", LAYER_MAX);
     result = add_layers(runtime, uid_base, root, &overlay, &complete, err);
     cloned = monotonic_ns();
-    if (!result && root->read_only && root->layer_count == 1 && complete) {
-        root_fd = overlay.lower[0];
-        overlay.lower_count = 0;
-    } else if (!result) {
-        if (!complete && root->read_only && add_skeleton(runtime, &overlay))
-            result = error_set_errno(err, errno, "START_FAILED", "no descriptor for the skeleton layer");
-        if (!result)
-            root_fd = build_overlay(runtime, uid_base, root, instance_dirfd, &overlay, &fresh, err);
+    steps_add(steps, "layers", begun, cloned);
+    if (!result) {
+        root_fd = combine(runtime, uid_base, root, instance_dirfd, &overlay, complete, &fresh, err);
         result = root_fd < 0 ? root_fd : 0;
     }
-    for (size_t i = 0; i < overlay.lower_count; i++)
-        close(overlay.lower[i]);
-    steps_add(steps, "layers", begun, cloned);
-    if (!result && (!root->read_only || root->layer_count > 1 || !complete))
+    plain = !result && overlay.lower_count == 0;
+    while (overlay.lower_count)
+        close(overlay.lower[--overlay.lower_count]);
+    if (!result && !plain)
         steps_add(steps, "overlay", cloned, monotonic_ns());
     if (result || !fresh)
         overlay.writable_fd = close_fd(overlay.writable_fd);

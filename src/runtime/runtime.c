@@ -70,16 +70,16 @@ static void probe_overlay(struct runtime *runtime)
     auto_fd int context = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
 
     runtime->facts.overlay = context >= 0;
-    runtime->overlay_by_fd = context >= 0 && !syscall(SYS_fsconfig, context, FSCONFIG_SET_FD, "lowerdir+", NULL,
-                                                      runtime->skeleton_fd);
+    runtime->overlay_by_fd =
+        context >= 0 && !syscall(SYS_fsconfig, context, FSCONFIG_SET_FD, "lowerdir+", NULL, runtime->skeleton_fd);
 }
 
 /* Idmapped mounts are tried for real, with a layer store's own file system. */
 static bool probe_idmap(const struct runtime *runtime)
 {
     auto_fd int userns = spawn_idmap_namespace(runtime, runtime->image_uid_base, 1u << 30);
-    auto_fd int tree = (int)syscall(SYS_open_tree, runtime->layers_fd, "",
-                                    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    auto_fd int tree =
+        (int)syscall(SYS_open_tree, runtime->layers_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns};
 
     return userns >= 0 && tree >= 0 && !syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr));
@@ -155,8 +155,15 @@ int runtime_open(const struct runtime_config *config, struct runtime **ret_runti
 
     if (!runtime)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the runtime");
-    *runtime = (struct runtime){.layers_fd = -1, .proc_fd = -1, .init_fd = -1, .stem_fd = -1, .skeleton_fd = -1,
-                                .image_uid_base = config->image_uid_base, .lock = PTHREAD_MUTEX_INITIALIZER};
+    *runtime = (struct runtime){.layers_fd = -1,
+                                .proc_fd = -1,
+                                .init_fd = -1,
+                                .stem_fd = -1,
+                                .stem_proc_fd = -1,
+                                .stem_sys_fd = -1,
+                                .skeleton_fd = -1,
+                                .image_uid_base = config->image_uid_base,
+                                .lock = PTHREAD_MUTEX_INITIALIZER};
     memset(runtime->cgroups.parent_fd, -1, sizeof(runtime->cgroups.parent_fd));
     memset(runtime->cgroups.home_fd, -1, sizeof(runtime->cgroups.home_fd));
     result = open_shared(runtime, config, err);
@@ -182,6 +189,8 @@ void runtime_close(struct runtime *runtime)
     close_fd(runtime->proc_fd);
     close_fd(runtime->init_fd);
     close_fd(runtime->stem_fd);
+    close_fd(runtime->stem_proc_fd);
+    close_fd(runtime->stem_sys_fd);
     close_fd(runtime->skeleton_fd);
     free(runtime->filter);
     free(runtime->label);

@@ -5,10 +5,9 @@
  * Used by coracle-launcher on its worker threads (every function here may be called from any thread; one shell or
  * container by one thread at a time). Life of a container:
  *
- *   shell_create()     cgroups, namespaces, uid range, coracle-init exec'd and parked. From here shell_netns_fd() works,
- *                      so the caller builds the network ...
- *   shell_set_root()   ... while the init mounts the root (asynchronous: errors come out of the next call)
- *   shell_wait()       only for a pool: waits until the shell is parked with its root
+ *   shell_create()     cgroups, namespaces, uid range, coracle-init exec'd and parked. From here shell_netns_fd()
+ * works, so the caller builds the network ... shell_set_root()   ... while the init mounts the root (asynchronous:
+ * errors come out of the next call) shell_wait()       only for a pool: waits until the shell is parked with its root
  *   shell_start()      limits, capabilities, hostname, the application; the shell becomes a struct container
  *   container_*()      signals, freezer, limits, figures, exec
  *   container_destroy()  kills, reaps, removes the cgroups. The writable layer stays at instances/ID/writable, so
@@ -28,33 +27,37 @@
 #include "model/steps.h"
 
 enum {
-    RUNTIME_TAG_SIZE = 64,       /* name of a shell's cgroup directories: [A-Za-z0-9._-], at most 63 */
-    RUNTIME_ID_COUNT = 65536,    /* uids and gids of one container, and of the image range */
-    RUNTIME_EXEC_MAX = 16,       /* commands executed at one time inside one container, besides its application */
+    RUNTIME_TAG_SIZE = 64,    /* name of a shell's cgroup directories: [A-Za-z0-9._-], at most 63 */
+    RUNTIME_ID_COUNT = 65536, /* uids and gids of one container, and of the image range */
+    RUNTIME_EXEC_MAX = 16,    /* commands executed at one time inside one container, besides its application */
 };
 
 /* Controllers; the bit numbers are those of enum controller in proto/messages.h. */
 enum runtime_controller {
-    RUNTIME_CPU = 1u << 0, RUNTIME_CPUSET = 1u << 1, RUNTIME_MEMORY = 1u << 2,
-    RUNTIME_PIDS = 1u << 3, RUNTIME_IO = 1u << 4, RUNTIME_FREEZER = 1u << 5,
+    RUNTIME_CPU = 1u << 0,
+    RUNTIME_CPUSET = 1u << 1,
+    RUNTIME_MEMORY = 1u << 2,
+    RUNTIME_PIDS = 1u << 3,
+    RUNTIME_IO = 1u << 4,
+    RUNTIME_FREEZER = 1u << 5,
 };
 
 struct runtime_config {
-    int layers_dirfd;            /* images/layers: one directory a layer, named by its digest; borrowed */
-    const char *cgroup_parent;   /* directory made in every hierarchy in use, e.g. "coracle" */
-    const char *init_path;       /* the coracle-init program; read once, sealed in a memfd */
-    uint32_t image_uid_base;     /* owner range of the layers' files */
+    int layers_dirfd;             /* images/layers: one directory a layer, named by its digest; borrowed */
+    const char *cgroup_parent;    /* directory made in every hierarchy in use, e.g. "coracle" */
+    const char *init_path;        /* the coracle-init program; read once, sealed in a memfd */
+    uint32_t image_uid_base;      /* owner range of the layers' files */
     const char *apparmor_profile; /* NULL: none */
-    const char *selinux_label;   /* NULL: none */
-    const char *resolv_conf;     /* text put over the image's /etc/resolv.conf; NULL: the image's own */
+    const char *selinux_label;    /* NULL: none */
+    const char *resolv_conf;      /* text put over the image's /etc/resolv.conf; NULL: the image's own */
 };
 
 /* What this host can do for containers; plain fields, for struct host_facts. */
 struct runtime_facts {
     bool cgroup_v2;
-    uint32_t controllers;        /* bits of enum runtime_controller that can be enforced */
+    uint32_t controllers; /* bits of enum runtime_controller that can be enforced */
     bool landlock, seccomp, apparmor, selinux, user_namespaces, idmapped_mounts, overlay, cap_sys_resource;
-    int landlock_abi;            /* 0: none */
+    int landlock_abi; /* 0: none */
     char kernel[64];
 };
 
@@ -81,9 +84,9 @@ struct shell;
 int shell_create(struct runtime *runtime, const char *tag, uint32_t uid_base, struct shell **ret_shell,
                  struct steps *steps, struct error **err);
 
-int shell_netns_fd(const struct shell *shell);   /* borrowed; valid right after shell_create() */
+int shell_netns_fd(const struct shell *shell); /* borrowed; valid right after shell_create() */
 pid_t shell_pid(const struct shell *shell);
-int shell_pidfd(const struct shell *shell);      /* borrowed; readable when the init ended */
+int shell_pidfd(const struct shell *shell); /* borrowed; readable when the init ended */
 const char *shell_tag(const struct shell *shell);
 uint32_t shell_uid_base(const struct shell *shell);
 
@@ -98,13 +101,13 @@ int shell_set_root(struct shell *shell, const struct plan_root *root, int instan
 /* Waits until everything sent so far is done; the error of shell_set_root()'s second half comes out here. */
 int shell_wait(struct shell *shell, int timeout_ms, struct error **err);
 
-struct shell_start {             /* all borrowed */
+struct shell_start { /* all borrowed */
     const struct launch_plan *plan;
-    int instance_dirfd;          /* instances/ID */
-    int log_fds[2];              /* log.0, log.1: open for writing, O_APPEND; -1: output is discarded */
-    int exit_fd;                 /* instances/ID/exit, open for writing; see container_exit_read() */
-    int listen_fd;               /* bound, listening SOCK_SEQPACKET: instances/ID/init.sock; -1: no exec, no console */
-    int timeout_ms;              /* for the whole start; 0: 10,000 */
+    int instance_dirfd; /* instances/ID */
+    int log_fds[2];     /* log.0, log.1: open for writing, O_APPEND; -1: output is discarded */
+    int exit_fd;        /* instances/ID/exit, open for writing; see container_exit_read() */
+    int listen_fd;      /* bound, listening SOCK_SEQPACKET: instances/ID/init.sock; -1: no exec, no console */
+    int timeout_ms;     /* for the whole start; 0: 10,000 */
 };
 
 struct container;
@@ -122,10 +125,10 @@ int shell_destroy(struct shell *shell, struct error **err);
 
 /* ---- running containers ---- */
 
-struct container_record {        /* what the launcher persists to find a container again */
+struct container_record { /* what the launcher persists to find a container again */
     char tag[RUNTIME_TAG_SIZE];
-    int32_t pid;                 /* of its init */
-    uint64_t start_time;         /* of that pid, field 22 of /proc/PID/stat: guards against reuse */
+    int32_t pid;         /* of its init */
+    uint64_t start_time; /* of that pid, field 22 of /proc/PID/stat: guards against reuse */
     uint32_t uid_base;
 };
 
@@ -140,8 +143,8 @@ int container_open(struct runtime *runtime, const struct container_record *recor
 void container_close(struct container *container);
 
 bool container_alive(const struct container *container);
-pid_t container_pid(const struct container *container);   /* of the init */
-int container_pidfd(const struct container *container);   /* borrowed; readable when it ended; -1: it had ended before */
+pid_t container_pid(const struct container *container); /* of the init */
+int container_pidfd(const struct container *container); /* borrowed; readable when it ended; -1: it had ended before */
 
 /* To the application (not to its children); SIGKILL goes to everything in the container. -ESRCH when it ended. */
 int container_signal(struct container *container, int signal, struct error **err);
@@ -155,7 +158,7 @@ bool container_paused(const struct container *container);
 int container_update(struct container *container, const struct limits *limits, int instance_dirfd, struct error **err);
 
 struct container_stats {
-    uint32_t known;              /* bits (1u << STAT_x) in the order of enum stat of proto/messages.h, without NET */
+    uint32_t known; /* bits (1u << STAT_x) in the order of enum stat of proto/messages.h, without NET */
     uint64_t cpu_ns, memory_bytes, memory_peak_bytes, pids, oom_kills, throttled_ns;
     uint64_t io_read_bytes, io_write_bytes;
 };
@@ -164,10 +167,10 @@ int container_stats(const struct container *container, struct container_stats *r
 /* ---- exec ---- */
 
 struct runtime_exec {
-    uint32_t number;             /* within its container, from 1 */
-    int connection;              /* readable when it ended: then call runtime_exec_wait() */
-    int pidfd;                   /* of the process */
-    int terminal;                /* pty master when tty, else -1; the caller's */
+    uint32_t number; /* within its container, from 1 */
+    int connection;  /* readable when it ended: then call runtime_exec_wait() */
+    int pidfd;       /* of the process */
+    int terminal;    /* pty master when tty, else -1; the caller's */
 };
 
 /* stdio: three descriptors, borrowed, ignored when process->tty (-1: /dev/null). EXEC_FAILED with the reason. */
@@ -185,10 +188,10 @@ int container_console(struct container *container, int *ret_fd, struct error **e
 /* ---- the end ---- */
 
 struct container_exit {
-    bool status_known;           /* false: killed from outside, nobody could write the status */
-    int32_t wait_status;         /* as of waitpid(2); SIGKILL when not known */
+    bool status_known;   /* false: killed from outside, nobody could write the status */
+    int32_t wait_status; /* as of waitpid(2); SIGKILL when not known */
     bool oom;
-    uint64_t exited_at_ns;       /* CLOCK_REALTIME */
+    uint64_t exited_at_ns; /* CLOCK_REALTIME */
 };
 
 /* Reads instances/ID/exit and the memory cgroup's count of kills. Call before container_destroy(). */
@@ -208,11 +211,9 @@ int runtime_writable_release(int instance_dirfd, struct error **err);
 typedef bool (*runtime_keep)(void *context, const char *tag);
 
 /* Finds cgroups below the parent whose tag keep() denies, kills what runs in them and removes them. */
-int runtime_sweep(struct runtime *runtime, runtime_keep keep, void *context, unsigned *ret_removed,
-                  struct error **err);
+int runtime_sweep(struct runtime *runtime, runtime_keep keep, void *context, unsigned *ret_removed, struct error **err);
 
 /* Unmounts everything below path/TAG (path: RUN/instances) whose TAG keep() denies. */
-int runtime_sweep_mounts(const char *path, runtime_keep keep, void *context, unsigned *ret_removed,
-                         struct error **err);
+int runtime_sweep_mounts(const char *path, runtime_keep keep, void *context, unsigned *ret_removed, struct error **err);
 
 #endif

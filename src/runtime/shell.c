@@ -5,6 +5,7 @@
  * Requests to the init are sent without waiting: it mounts the root on another processor while the launcher builds the
  * network. `pending` counts the answers still to come; whoever needs to know collects them all.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <arpa/inet.h>
 
 #include "base/buffer.h"
 #include "base/cleanup.h"
@@ -54,8 +54,14 @@ int shell_create(struct runtime *runtime, const char *tag, uint32_t uid_base, st
     shell = calloc(1, sizeof(*shell));
     if (!shell)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a shell");
-    *shell = (struct shell){.runtime = runtime, .uid_base = uid_base, .pidfd = -1, .netns_fd = -1, .control_fd = -1,
-                            .writable_fd = -1, .reply_fd = -1, .created_ns = begun};
+    *shell = (struct shell){.runtime = runtime,
+                            .uid_base = uid_base,
+                            .pidfd = -1,
+                            .netns_fd = -1,
+                            .control_fd = -1,
+                            .writable_fd = -1,
+                            .reply_fd = -1,
+                            .created_ns = begun};
     strcpy(shell->tag, tag);
     shell->controllers = cgroup_default_set(&runtime->cgroups);
     result = cgroup_make(&runtime->cgroups, tag, shell->controllers, err);
@@ -116,6 +122,7 @@ static int send_root(struct shell *shell, int root_fd, bool read_only)
         .landlock_abi = (uint32_t)runtime->facts.landlock_abi,
         .bounding = container_bounding(),
         .filter_count = runtime->filter_count,
+        .present = stem_masks_present(runtime),
     };
 
     buffer_add(&message, &root, sizeof(root));
@@ -322,56 +329,57 @@ static void add_init_steps(struct steps *steps, const struct init_reply *reply, 
         steps_add(steps, second, reply->times[1], reply->times[2]);
 }
 
-int shell_start(struct shell *shell, const struct shell_start *start, struct container **ret_container,
-                struct steps *steps, struct error **err)
+/* What the launcher does before the init hears of the start: cgroups, limits, the writable layer's place. */
+static int prepare_start(struct shell *shell, const struct shell_start *start, struct start_fds *fds,
+                         struct error **err)
 {
-    int timeout_ms = start->timeout_ms > 0 ? start->timeout_ms : START_TIMEOUT_MS;
-    struct start_fds fds = {.count = 0};
-    uint64_t begun = monotonic_ns();
-    int result = check_start(shell, start, err);
+    int result = gather_fds(shell, start, fds, err);
 
-    if (result)
-        return result;
-    shell->failed = true; /* until it has become a container */
-    result = gather_fds(shell, start, &fds, err);
     if (!result)
         result = cgroup_apply(&shell->runtime->cgroups, shell->tag, &start->plan->limits, false, err);
     if (!result && shell->writable_fd >= 0) {
         result = root_keep_writable(shell->writable_fd, start->instance_dirfd, err);
-        shell->writable_fd = result ? shell->writable_fd : close_fd(shell->writable_fd);
+        if (!result)
+            shell->writable_fd = close_fd(shell->writable_fd);
     }
-    if (!result) {
-        result = send_start(shell, start, &fds);
-        if (result)
-            error_set_errno(err, -result, "START_FAILED", "the container's init cannot be told what to run");
-    }
-    close_start_fds(&fds);
-    steps_add(steps, "limits", begun, monotonic_ns());
-    if (result) {
-        /* When it ended early, it said why. */
-        struct error *why = NULL;
+    return result;
+}
 
-        if (shell->pending && !shell_wait(shell, 100, &why))
-            return result;
-        if (why && err) {
-            error_free(*err);
-            *err = why;
-        } else {
-            error_free(why);
-        }
-        return result;
-    }
+/* When the init ended before it could be told to start, it said why. */
+static int explain_early_end(struct shell *shell, int result, struct error **err)
+{
+    struct error *why = NULL;
+    int cause = shell->pending ? shell_wait(shell, 100, &why) : 0;
+
+    if (why)
+        result = cause;
+    else
+        error_set_errno(&why, -result, "START_FAILED", "the container's init cannot be told what to run");
+    if (err)
+        *err = why;
+    else
+        error_free(why);
+    return result;
+}
+
+static int await_start(struct shell *shell, const struct shell_start *start, struct steps *steps, struct error **err)
+{
+    int result = 0, timeout_ms = start->timeout_ms > 0 ? start->timeout_ms : START_TIMEOUT_MS;
+
     shell->pending++;
-    while (shell->pending > 1 && !result) {
+    while (shell->pending && !result) {
+        bool last = shell->pending == 1;
+
         result = collect(shell, timeout_ms, &start->plan->process, err);
         if (!result)
-            add_init_steps(steps, &shell->reply, "mounts", "confine");
+            add_init_steps(steps, &shell->reply, last ? "prepare" : "mounts", last ? "exec" : "confine");
     }
-    if (!result)
-        result = collect(shell, timeout_ms, &start->plan->process, err);
-    if (result)
-        return result;
-    add_init_steps(steps, &shell->reply, "prepare", "exec");
+    return result;
+}
+
+static int become_container(struct shell *shell, const struct shell_start *start, struct container **ret_container,
+                            struct error **err)
+{
     int instance_fd = fcntl(start->instance_dirfd, F_DUPFD_CLOEXEC, 3);
     struct container *container = instance_fd < 0 ? NULL : container_from(shell, instance_fd);
 
@@ -382,6 +390,29 @@ int shell_start(struct shell *shell, const struct shell_start *start, struct con
     shell_free(shell);
     *ret_container = container;
     return 0;
+}
+
+int shell_start(struct shell *shell, const struct shell_start *start, struct container **ret_container,
+                struct steps *steps, struct error **err)
+{
+    struct start_fds fds = {.count = 0};
+    uint64_t begun = monotonic_ns();
+    int result = check_start(shell, start, err);
+
+    if (result)
+        return result;
+    shell->failed = true; /* until it has become a container */
+    result = prepare_start(shell, start, &fds, err);
+    if (!result) {
+        result = send_start(shell, start, &fds);
+        if (result)
+            result = explain_early_end(shell, result, err);
+    }
+    close_start_fds(&fds);
+    steps_add(steps, "limits", begun, monotonic_ns());
+    if (!result)
+        result = await_start(shell, start, steps, err);
+    return result ? result : become_container(shell, start, ret_container, err);
 }
 
 int shell_destroy(struct shell *shell, struct error **err)

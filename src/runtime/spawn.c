@@ -131,8 +131,8 @@ static int write_map(const struct runtime *runtime, pid_t pid, const char *name,
 int spawn_idmap_namespace(const struct runtime *runtime, uint32_t inside, uint32_t outside)
 {
     _Alignas(16) unsigned char stack[1024];
-    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_NEWUSER, .stack = (uintptr_t)stack,
-                              .stack_size = sizeof(stack)};
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_NEWUSER, .stack = (uintptr_t)stack, .stack_size = sizeof(stack)};
     struct child_arguments arguments = {-1, -1};
     char path[48];
     long pid = clone_run(&args, child_end, &arguments);

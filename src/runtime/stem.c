@@ -24,6 +24,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/cleanup.h"
+#include "runtime/init/masks.h"
 #include "runtime/internal.h"
 
 struct stem_job {
@@ -37,8 +38,10 @@ static const struct {
     unsigned major, minor;
 } devices[] = {{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 
-static const char *const links[][2] = {{"/proc/self/fd", "fd"},        {"/proc/self/fd/0", "stdin"},
-                                       {"/proc/self/fd/1", "stdout"},  {"/proc/self/fd/2", "stderr"},
+static const char *const links[][2] = {{"/proc/self/fd", "fd"},
+                                       {"/proc/self/fd/0", "stdin"},
+                                       {"/proc/self/fd/1", "stdout"},
+                                       {"/proc/self/fd/2", "stderr"},
                                        {"pts/ptmx", "ptmx"}};
 
 static int make_devices(void)
@@ -62,9 +65,8 @@ static int make_devices(void)
 
 static int make_directories(void)
 {
-    static const char *const names[] = {"root",      "private",      "upper",        "lower",        "mask",
-                                        "dev",       "proc",         "sys",          "skeleton",     "mask/directory",
-                                        "lower/skeleton"};
+    static const char *const names[] = {"root", "private", "upper",    "lower",          "mask",          "dev",
+                                        "proc", "sys",     "skeleton", "mask/directory", "lower/skeleton"};
     char path[32];
     int fd;
 
@@ -137,6 +139,10 @@ static int build(struct runtime *runtime, const char **ret_what)
     *ret_what = "/proc and /sys";
     if (mount("proc", "proc", "proc", 0, NULL) || mount("sysfs", "sys", "sysfs", 0, NULL))
         return -errno;
+    runtime->stem_proc_fd = open("proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    runtime->stem_sys_fd = open("sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (runtime->stem_proc_fd < 0 || runtime->stem_sys_fd < 0)
+        return -errno;
     *ret_what = "the skeleton";
     result = make_skeleton(runtime);
     if (result)
@@ -176,4 +182,21 @@ int stem_make(struct runtime *runtime, struct error **err)
     else
         error_free(job.err);
     return job.result;
+}
+
+static uint32_t look(int dirfd, const char *const *names, size_t count, unsigned first_bit)
+{
+    uint32_t present = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (!faccessat(dirfd, names[i], F_OK, AT_SYMLINK_NOFOLLOW) || errno != ENOENT)
+            present |= 1u << (first_bit + i);
+    return present;
+}
+
+uint32_t stem_masks_present(const struct runtime *runtime)
+{
+    return look(runtime->stem_proc_fd, proc_masked, MASK_COUNT(proc_masked), MASK_PROC_FIRST) |
+           look(runtime->stem_proc_fd, proc_read_only, MASK_COUNT(proc_read_only), MASK_READ_ONLY_FIRST) |
+           look(runtime->stem_sys_fd, sys_masked, MASK_COUNT(sys_masked), MASK_SYS_FIRST);
 }

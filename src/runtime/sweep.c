@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* After a crash: cgroups, processes and mounts that belong to no known instance. Called once at the launcher's start. */
+/* After a crash: cgroups, processes and mounts that belong to no known instance. Called once at the launcher's start.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,9 +13,9 @@
 struct sweep {
     runtime_keep keep;
     void *context;
-    char **tags;                     /* to be removed, each once */
+    char **tags; /* to be removed, each once */
     size_t count, capacity;
-    bool failed;                     /* out of memory */
+    bool failed; /* out of memory */
 };
 
 static void note(void *context, const char *tag)
@@ -45,8 +46,7 @@ static void note(void *context, const char *tag)
         sweep->failed = true;
 }
 
-int runtime_sweep(struct runtime *runtime, runtime_keep keep, void *context, unsigned *ret_removed,
-                  struct error **err)
+int runtime_sweep(struct runtime *runtime, runtime_keep keep, void *context, unsigned *ret_removed, struct error **err)
 {
     struct sweep sweep = {.keep = keep, .context = context};
     unsigned removed = 0;
@@ -102,8 +102,7 @@ static char *point_below(char *line, const char *path, char *ret_tag, size_t siz
     return point;
 }
 
-int runtime_sweep_mounts(const char *path, runtime_keep keep, void *context, unsigned *ret_removed,
-                         struct error **err)
+int runtime_sweep_mounts(const char *path, runtime_keep keep, void *context, unsigned *ret_removed, struct error **err)
 {
     auto_file FILE *f = fopen("/proc/self/mountinfo", "re");
     char *line = NULL, tag[RUNTIME_TAG_SIZE];

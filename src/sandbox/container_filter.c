@@ -45,7 +45,8 @@ enum {
 };
 
 enum {
-    NAMESPACE_FLAGS = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET,
+    NAMESPACE_FLAGS =
+        CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET,
     HARMLESS_UNSHARE = CLONE_FS | CLONE_FILES | CLONE_SYSVSEM,
 };
 
@@ -54,17 +55,17 @@ static const short allowed[] = {
     SYS_read, SYS_write, SYS_open, SYS_close, SYS_stat, SYS_fstat, SYS_lstat, SYS_lseek, SYS_pread64, SYS_pwrite64,
     SYS_readv, SYS_writev, SYS_preadv, SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_access, SYS_faccessat,
     SYS_faccessat2, SYS_pipe, SYS_pipe2, SYS_dup, SYS_dup2, SYS_dup3, SYS_fcntl, SYS_flock, SYS_fsync, SYS_fdatasync,
-    SYS_sync, SYS_syncfs, SYS_sync_file_range, SYS_truncate, SYS_ftruncate, SYS_fallocate, SYS_fadvise64,
-    SYS_readahead, SYS_getdents, SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_chroot, SYS_rename,
-    SYS_renameat, SYS_renameat2, SYS_mkdir, SYS_mkdirat, SYS_rmdir, SYS_creat, SYS_link, SYS_linkat, SYS_unlink,
-    SYS_unlinkat, SYS_symlink, SYS_symlinkat, SYS_readlink, SYS_readlinkat, SYS_chmod, SYS_fchmod, SYS_fchmodat,
-    NR_fchmodat2, SYS_chown, SYS_fchown, SYS_lchown, SYS_fchownat, SYS_umask, SYS_utime, SYS_utimes, SYS_utimensat,
-    SYS_futimesat, SYS_mknod, SYS_mknodat, SYS_statfs, SYS_fstatfs, SYS_statx, SYS_newfstatat, SYS_openat, SYS_openat2,
-    SYS_close_range, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_copy_file_range, SYS_setxattr,
-    SYS_lsetxattr, SYS_fsetxattr, SYS_getxattr, SYS_lgetxattr, SYS_fgetxattr, SYS_listxattr, SYS_llistxattr,
-    SYS_flistxattr, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, NR_setxattrat, NR_getxattrat, NR_listxattrat,
-    NR_removexattrat, SYS_inotify_init, SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_ustat,
-    NR_cachestat, SYS_io_setup, SYS_io_destroy, SYS_io_getevents, SYS_io_submit, SYS_io_cancel, SYS_io_pgetevents,
+    SYS_sync, SYS_syncfs, SYS_sync_file_range, SYS_truncate, SYS_ftruncate, SYS_fallocate, SYS_fadvise64, SYS_readahead,
+    SYS_getdents, SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_chroot, SYS_rename, SYS_renameat,
+    SYS_renameat2, SYS_mkdir, SYS_mkdirat, SYS_rmdir, SYS_creat, SYS_link, SYS_linkat, SYS_unlink, SYS_unlinkat,
+    SYS_symlink, SYS_symlinkat, SYS_readlink, SYS_readlinkat, SYS_chmod, SYS_fchmod, SYS_fchmodat, NR_fchmodat2,
+    SYS_chown, SYS_fchown, SYS_lchown, SYS_fchownat, SYS_umask, SYS_utime, SYS_utimes, SYS_utimensat, SYS_futimesat,
+    SYS_mknod, SYS_mknodat, SYS_statfs, SYS_fstatfs, SYS_statx, SYS_newfstatat, SYS_openat, SYS_openat2,
+    SYS_close_range, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_copy_file_range, SYS_setxattr, SYS_lsetxattr,
+    SYS_fsetxattr, SYS_getxattr, SYS_lgetxattr, SYS_fgetxattr, SYS_listxattr, SYS_llistxattr, SYS_flistxattr,
+    SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, NR_setxattrat, NR_getxattrat, NR_listxattrat, NR_removexattrat,
+    SYS_inotify_init, SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_ustat, NR_cachestat,
+    SYS_io_setup, SYS_io_destroy, SYS_io_getevents, SYS_io_submit, SYS_io_cancel, SYS_io_pgetevents,
     /* waiting */
     SYS_poll, SYS_ppoll, SYS_select, SYS_pselect6, SYS_epoll_create, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait,
     SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd, SYS_eventfd2, SYS_signalfd, SYS_signalfd4, SYS_timerfd_create,
@@ -76,23 +77,23 @@ static const short allowed[] = {
     SYS_pkey_alloc, SYS_pkey_free, SYS_pkey_mprotect, SYS_get_mempolicy, SYS_set_mempolicy, SYS_mbind,
     NR_map_shadow_stack, NR_mseal, SYS_membarrier, SYS_process_mrelease,
     /* processes and threads */
-    SYS_fork, SYS_vfork, SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_wait4, SYS_waitid, SYS_kill,
-    SYS_tkill, SYS_tgkill, SYS_getpid, SYS_getppid, SYS_gettid, SYS_getpgid, SYS_setpgid, SYS_getpgrp, SYS_getsid,
-    SYS_setsid, SYS_set_tid_address, SYS_set_robust_list, SYS_get_robust_list, SYS_arch_prctl, SYS_prctl, SYS_rseq,
-    SYS_set_thread_area, SYS_get_thread_area, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_getcpu,
-    SYS_sched_setparam, SYS_sched_getparam, SYS_sched_setscheduler, SYS_sched_getscheduler, SYS_sched_get_priority_max,
+    SYS_fork, SYS_vfork, SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_wait4, SYS_waitid, SYS_kill, SYS_tkill,
+    SYS_tgkill, SYS_getpid, SYS_getppid, SYS_gettid, SYS_getpgid, SYS_setpgid, SYS_getpgrp, SYS_getsid, SYS_setsid,
+    SYS_set_tid_address, SYS_set_robust_list, SYS_get_robust_list, SYS_arch_prctl, SYS_prctl, SYS_rseq,
+    SYS_set_thread_area, SYS_get_thread_area, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_getcpu, SYS_sched_setparam,
+    SYS_sched_getparam, SYS_sched_setscheduler, SYS_sched_getscheduler, SYS_sched_get_priority_max,
     SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_sched_setaffinity, SYS_sched_getaffinity,
     SYS_sched_setattr, SYS_sched_getattr, SYS_getpriority, SYS_setpriority, SYS_ioprio_get, SYS_ioprio_set,
     SYS_ptrace, /* own processes only: same pid and user namespace */
     SYS_process_vm_readv, SYS_process_vm_writev,
     /* identity and limits */
-    SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid,
-    SYS_setresuid, SYS_setresgid, SYS_getresuid, SYS_getresgid, SYS_setfsuid, SYS_setfsgid, SYS_getgroups,
-    SYS_setgroups, SYS_capget, SYS_capset, SYS_getrlimit, SYS_setrlimit, SYS_prlimit64, SYS_getrusage, SYS_times,
-    SYS_seccomp, SYS_landlock_create_ruleset, SYS_landlock_add_rule, SYS_landlock_restrict_self,
+    SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_setuid, SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid,
+    SYS_setresgid, SYS_getresuid, SYS_getresgid, SYS_setfsuid, SYS_setfsgid, SYS_getgroups, SYS_setgroups, SYS_capget,
+    SYS_capset, SYS_getrlimit, SYS_setrlimit, SYS_prlimit64, SYS_getrusage, SYS_times, SYS_seccomp,
+    SYS_landlock_create_ruleset, SYS_landlock_add_rule, SYS_landlock_restrict_self,
     /* signals */
-    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigpending, SYS_rt_sigtimedwait,
-    SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_rt_sigsuspend, SYS_sigaltstack,
+    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigpending, SYS_rt_sigtimedwait, SYS_rt_sigqueueinfo,
+    SYS_rt_tgsigqueueinfo, SYS_rt_sigsuspend, SYS_sigaltstack,
     /* time */
     SYS_nanosleep, SYS_clock_nanosleep, SYS_clock_gettime, SYS_clock_getres, SYS_gettimeofday, SYS_time, SYS_alarm,
     SYS_getitimer, SYS_setitimer, SYS_timer_create, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun,
@@ -112,16 +113,59 @@ static const short allowed[] = {
 
 static const short refused[] = {
     /* file systems and namespaces */
-    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig, SYS_fsmount,
-    SYS_fspick, SYS_mount_setattr, SYS_setns, SYS_swapon, SYS_swapoff, SYS_quotactl, SYS_quotactl_fd,
-    SYS_open_by_handle_at, SYS_name_to_handle_at, SYS_fanotify_init, SYS_fanotify_mark, SYS_setdomainname,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_open_tree,
+    SYS_move_mount,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_mount_setattr,
+    SYS_setns,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_quotactl,
+    SYS_quotactl_fd,
+    SYS_open_by_handle_at,
+    SYS_name_to_handle_at,
+    SYS_fanotify_init,
+    SYS_fanotify_mark,
+    SYS_setdomainname,
     /* the kernel itself */
-    SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_create_module, SYS_kexec_load, SYS_kexec_file_load,
-    SYS_reboot, SYS_syslog, SYS_acct, SYS_iopl, SYS_ioperm, SYS_bpf, SYS_perf_event_open, SYS_userfaultfd,
-    SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_settimeofday, SYS_clock_settime,
-    SYS_clock_adjtime, SYS_vhangup, SYS_modify_ldt, SYS__sysctl, SYS_nfsservctl,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_create_module,
+    SYS_kexec_load,
+    SYS_kexec_file_load,
+    SYS_reboot,
+    SYS_syslog,
+    SYS_acct,
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_userfaultfd,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_clock_adjtime,
+    SYS_vhangup,
+    SYS_modify_ldt,
+    SYS__sysctl,
+    SYS_nfsservctl,
     /* keys are not namespaced by themselves; other processes' insides */
-    SYS_add_key, SYS_request_key, SYS_keyctl, SYS_kcmp, SYS_pidfd_getfd, SYS_move_pages, SYS_migrate_pages,
+    SYS_add_key,
+    SYS_request_key,
+    SYS_keyctl,
+    SYS_kcmp,
+    SYS_pidfd_getfd,
+    SYS_move_pages,
+    SYS_migrate_pages,
 };
 
 static const short conditional[] = {SYS_clone, SYS_unshare, SYS_socket, SYS_ioctl, SYS_personality};
@@ -162,7 +206,7 @@ struct program {
     bool full;
 };
 
-struct interval {                    /* numbers from begin up to the next interval's */
+struct interval { /* numbers from begin up to the next interval's */
     uint32_t begin;
     enum answer answer;
 };
@@ -206,7 +250,7 @@ static void emit_return_if(struct program *program, const uint32_t *list, size_t
 static void emit_condition(struct program *program, int number)
 {
     static const uint32_t terminal[] = {TIOCSTI, TIOCLINUX}; /* typing into another's terminal */
-    static const uint32_t own_cgroup[] = {CLONE_NEWCGROUP};  /* the init's; needs CAP_SYS_ADMIN, no application has it */
+    static const uint32_t own_cgroup[] = {CLONE_NEWCGROUP}; /* the init's; needs CAP_SYS_ADMIN, no application has it */
 
     emit_load(program, number == SYS_ioctl ? OFFSET(args[1]) : OFFSET(args[0]));
     switch (number) {

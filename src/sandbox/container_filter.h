@@ -14,7 +14,12 @@ struct sock_filter;
 int seccomp_container_filter(struct sock_filter **ret_filter, uint32_t *ret_count, struct error **err);
 
 /* What the filter does with a system call that no rule restricts by argument; for tests and documentation. */
-enum seccomp_verdict { SECCOMP_VERDICT_ALLOW, SECCOMP_VERDICT_CONDITIONAL, SECCOMP_VERDICT_EPERM, SECCOMP_VERDICT_ENOSYS };
+enum seccomp_verdict {
+    SECCOMP_VERDICT_ALLOW,
+    SECCOMP_VERDICT_CONDITIONAL,
+    SECCOMP_VERDICT_EPERM,
+    SECCOMP_VERDICT_ENOSYS
+};
 
 /* By x86_64 number. */
 enum seccomp_verdict seccomp_container_verdict(int number);

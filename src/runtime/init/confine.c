@@ -31,7 +31,7 @@ int prctl(int option, ...);
 #endif
 enum { SCOPE_ABSTRACT_UNIX_SOCKET = 1, SCOPE_SIGNAL = 2, LAST_CAPABILITY = 40 };
 
-struct landlock_ruleset_6 {          /* struct landlock_ruleset_attr as of ABI 6 */
+struct landlock_ruleset_6 { /* struct landlock_ruleset_attr as of ABI 6 */
     uint64_t handled_access_fs, handled_access_net, scoped;
 };
 
@@ -114,7 +114,8 @@ static int allow_beneath(int ruleset, const char *path, uint64_t access)
  */
 static int apply_landlock(uint32_t abi, bool read_only)
 {
-    struct landlock_ruleset_6 rules = {.handled_access_fs = LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK};
+    struct landlock_ruleset_6 rules = {.handled_access_fs =
+                                           LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK};
     uint64_t writes = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
                       LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |
                       LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM;

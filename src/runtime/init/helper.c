@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What coracle-init does beside its main work: unmounting the old root (the kernel waits for an RCU grace period, 0.1 to
- * 1 ms) and raising the loopback interface (it waits for the lock the launcher's veth needs, too).
+ * What coracle-init does beside its main work: unmounting the old root (the kernel waits for an RCU grace period, 0.1
+ * to 1 ms) and raising the loopback interface (it waits for the lock the launcher's veth needs, too).
  *
  * A second thread that lives that long only, on a stack of its own, made before Landlock and seccomp bind the main
  * thread. It shares errno with it, so it makes raw system calls. The application starts after helper_join() only.
@@ -13,13 +13,13 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
-#include <sys/mount.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
 static unsigned char stack[2048] __attribute__((aligned(16)));
-static int running;                  /* thread id; the kernel clears it when the thread has ended */
+static int running; /* thread id; the kernel clears it when the thread has ended */
 static int unmount_result;
 static struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
 

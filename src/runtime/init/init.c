@@ -26,24 +26,24 @@
 struct failure failure;
 
 struct request {
-    char *bytes;                     /* INIT_MESSAGE_MAX, mapped while a request is handled */
+    char *bytes; /* INIT_MESSAGE_MAX, mapped while a request is handled */
     size_t size;
     int fds[INIT_FD_MAX];
     size_t fd_count;
 };
 
 struct execution {
-    pid_t pid;                       /* 0: free slot, or a connection without a process yet */
-    int connection;                  /* -1: the caller went away */
+    pid_t pid;      /* 0: free slot, or a connection without a process yet */
+    int connection; /* -1: the caller went away */
     uint32_t number;
 };
 
 static struct {
     int listen_fd, exit_fd;
-    int output[STREAM_COUNT];        /* read ends of the application's pipes; output[0]: master of its terminal */
-    int console;                     /* write end of stdin, or -1 */
+    int output[STREAM_COUNT]; /* read ends of the application's pipes; output[0]: master of its terminal */
+    int console;              /* write end of stdin, or -1 */
     bool terminal;
-    bool prompt;                     /* somebody may type: terminal or open stdin */
+    bool prompt; /* somebody may type: terminal or open stdin */
     pid_t application;
     int application_pidfd;
     uint32_t last_number;
@@ -67,7 +67,7 @@ uint64_t now_ns(void)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
@@ -130,7 +130,8 @@ static int receive(int socket, struct request *ret_request)
 {
     char control[CMSG_SPACE(sizeof(int) * INIT_FD_MAX)];
     struct iovec part;
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
     const struct init_header *header;
     ssize_t got;
 
@@ -211,11 +212,10 @@ static int handle_root(struct request *request)
     int result;
 
     reply.times[0] = now_ns();
-    if (request->size < sizeof(*root) || root_fd < 0 ||
-        request->size != sizeof(*root) + root->filter_count * (size_t)8)
+    if (request->size < sizeof(*root) || root_fd < 0 || request->size != sizeof(*root) + root->filter_count * (size_t)8)
         result = fail(STAGE_PROTOCOL, EBADMSG, "root");
     else
-        result = set_root(root_fd, root->flags, &reply.times[1]);
+        result = set_root(root_fd, root, &reply.times[1]);
     close_to(&root_fd);
     if (!result)
         result = helper_start();
@@ -400,7 +400,8 @@ static int start_execution(struct execution *slot, struct request *request, stru
 {
     struct init_exec *exec = (struct init_exec *)request->bytes;
     char *vector[INIT_STRING_MAX + 8];
-    struct child child = {.label = self.label, .capabilities = self.capabilities, .ambient = self.ambient, .held = self.held};
+    struct child child = {
+        .label = self.label, .capabilities = self.capabilities, .ambient = self.ambient, .held = self.held};
     int master = -1, pidfd, result;
 
     if (request->size < sizeof(*exec) ||
@@ -538,7 +539,8 @@ static void drain(void)
 {
     for (int stream = 0; stream < STREAM_COUNT; stream++)
         if (self.output[stream] >= 0) {
-            for (int rounds = 0; rounds < 4096 && log_read((enum stream)stream, self.output[stream], self.terminal, self.prompt) == 0;)
+            for (int rounds = 0;
+                 rounds < 4096 && log_read((enum stream)stream, self.output[stream], self.terminal, self.prompt) == 0;)
                 rounds++;
             log_finish((enum stream)stream);
         }
@@ -565,7 +567,7 @@ static void write_exit(int wait_status)
     char line[48];
     size_t size;
 
-    clock_gettime(CLOCK_REALTIME, &now);
+    syscall(SYS_clock_gettime, CLOCK_REALTIME, &now);
     size = put_decimal(line, (uint64_t)(uint32_t)wait_status);
     line[size++] = ' ';
     size += put_decimal(line + size, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
@@ -578,6 +580,18 @@ static void write_exit(int wait_status)
 static void on_child(int signal)
 {
     (void)signal; /* only interrupts ppoll() */
+}
+
+static unsigned char serve_stack[49152] __attribute__((aligned(16)));
+
+/* After an exec went deep: gives the untouched part's pages back. */
+static void trim_stack(void)
+{
+    unsigned char *keep = (unsigned char *)(((uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)4095) - 4096);
+    unsigned char *first = (unsigned char *)(((uintptr_t)serve_stack + 4095) & ~(uintptr_t)4095);
+
+    if (keep > first)
+        madvise(first, (size_t)(keep - first), MADV_DONTNEED);
 }
 
 static void serve(void)
@@ -598,14 +612,17 @@ static void serve(void)
         if (ppoll(polled, n, NULL, &none) < 0)
             continue;
         for (int stream = 0; stream < STREAM_COUNT; stream++)
-            if (polled[stream].revents && log_read((enum stream)stream, self.output[stream], self.terminal, self.prompt) < 0) {
+            if (polled[stream].revents &&
+                log_read((enum stream)stream, self.output[stream], self.terminal, self.prompt) < 0) {
                 log_finish((enum stream)stream);
                 /* For a terminal: every slave was closed, which the application will not open again by a path. */
                 close_to(&self.output[stream]);
             }
         for (int i = 0; i < EXEC_SLOTS; i++)
-            if (polled[STREAM_COUNT + 1 + i].revents)
+            if (polled[STREAM_COUNT + 1 + i].revents) {
                 handle_request(&self.executions[i]);
+                trim_stack();
+            }
         if (polled[STREAM_COUNT].revents)
             accept_connection();
     }
@@ -613,13 +630,32 @@ static void serve(void)
     write_exit(wait_status);
 }
 
-/* Starting went deep into the stack, and the child used the same: give those pages back, this container may idle. */
-static __attribute__((noinline)) void release_stack(void)
-{
-    char here;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = ((uintptr_t)&here - 512) & ~(page - 1);
+/*
+ * Serving goes on on a small stack beside the other data, and the one of exec is unmapped: starting went deep into it,
+ * and its page tables alone are 12 KiB per container. (For the same reason the clock is read by system call: touching
+ * the vdso would cost as much again.) Nothing above is used any more: arguments, environment, auxiliary vector.
+ */
+static uintptr_t old_stack;
 
-    madvise((void *)(end - 16 * page), 16 * page, MADV_DONTNEED);
+static __attribute__((noreturn, used)) void serve_on_new_stack(void)
+{
+    const uintptr_t top = 0x7ffffffff000, low = (old_stack & ~(uintptr_t)4095) - (1 << 20);
+
+    munmap((void *)low, top - low);
+    serve();
+    _exit(0);
+}
+
+static __attribute__((noreturn)) void change_stack(void)
+{
+    old_stack = (uintptr_t)__builtin_frame_address(0);
+    __asm__ volatile("movq %0, %%rsp\n\t"
+                     "xorl %%ebp, %%ebp\n\t"
+                     "callq *%1"
+                     :
+                     : "r"(serve_stack + sizeof(serve_stack)), "r"(serve_on_new_stack)
+                     : "memory");
+    __builtin_unreachable();
 }
 
 static void set_signals(void)
@@ -667,7 +703,5 @@ int main(void)
     close(INIT_CONTROL_FD);
     if (drop_admin(self.held))
         return 1;
-    release_stack();
-    serve();
-    return 0;
+    change_stack();
 }

@@ -27,17 +27,17 @@ extern struct failure failure;
 int fail(enum init_stage stage, int error, const char *detail);
 
 uint64_t now_ns(void);
-void close_to(int *fd);              /* closes and sets -1 */
-int raise_fd(int fd);                /* the same description at a number above 2, CLOEXEC; closes fd */
+void close_to(int *fd); /* closes and sets -1 */
+int raise_fd(int fd);   /* the same description at a number above 2, CLOEXEC; closes fd */
 int write_file_at(int dirfd, const char *path, const char *text, size_t size);
 
 /* mounts.c */
 struct root_state {
-    int proc_fd;                     /* root of the container's own procfs: for attr/exec */
+    int proc_fd;                          /* root of the container's own procfs: for attr/exec */
     int hosts_fd, hostname_fd, resolv_fd; /* files bound over /etc's; -1: not bound */
 };
 extern struct root_state root_state;
-int set_root(int root_fd, uint32_t flags, uint64_t *ret_mounted_ns);
+int set_root(int root_fd, const struct init_root *root, uint64_t *ret_mounted_ns);
 
 /* helper.c: unmounts the old root and raises lo, in parallel */
 int helper_start(void);
@@ -64,17 +64,17 @@ enum stream { STREAM_OUT, STREAM_ERR, STREAM_COUNT };
 void log_setup(const int fds[2], uint64_t bytes_max); /* fds[0] -1: discard */
 /* prompt: a line without its end is written at once. 0: more may come; 1: nothing there; -1: end of file. */
 int log_read(enum stream stream, int fd, bool terminal, bool prompt);
-void log_finish(enum stream stream);                  /* an unfinished line */
+void log_finish(enum stream stream); /* an unfinished line */
 
 /* process.c */
 struct child {
     char **argv, **env;
     const char *user, *cwd;
-    const char *label;               /* NULL or the LSM label */
+    const char *label; /* NULL or the LSM label */
     int stdio[3];
-    bool terminal;                   /* stdio[0] becomes the controlling terminal */
+    bool terminal; /* stdio[0] becomes the controlling terminal */
     uint64_t capabilities, ambient;
-    uint64_t held;                   /* what the init's bounding set has */
+    uint64_t held; /* what the init's bounding set has */
 };
 /* Parses the strings behind process; vector has room for INIT_STRING_MAX + 4 pointers. */
 int parse_process(const struct init_process *process, char *strings, size_t available, char **vector,

@@ -17,18 +17,12 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "masks.h"
 #include "sys.h"
 
 enum { RESOLVE_STRICT = RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_BENEATH };
 
 struct root_state root_state = {-1, -1, -1, -1};
-
-/* What the OCI defaults hide, where others than the host's root may read it, and pressure stall information. Files only
- * the host's root may open (kpagecount, slabinfo, vmallocinfo, kmsg, ...) need no mount: each costs time and memory. */
-static const char *const proc_masked[] = {"acpi",        "asound",      "interrupts",  "kcore", "keys",     "latency_stats",
-                                          "timer_stats", "sched_debug", "timer_list",  "scsi",  "pressure", NULL};
-static const char *const proc_read_only[] = {"bus", "driver", "fs", "irq", "sys", "sysrq-trigger", NULL};
-static const char *const sys_masked[] = {"firmware", "devices/virtual/powercap", "kernel/slab", NULL};
 
 /* An O_PATH descriptor of a real directory of the root. A writable root gets a missing one made. */
 static int open_mount_point(int root, const char *name, bool may_make)
@@ -94,8 +88,8 @@ static int protect(int base, const char *name)
     if (target < 0)
         return errno == ENOENT ? 0 : fail(STAGE_MASK, errno, name);
     clone = sys_open_tree(target, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
-    if (clone >= 0 && !sys_mount_setattr(clone, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                                                    MOUNT_ATTR_NOEXEC))
+    if (clone >= 0 &&
+        !sys_mount_setattr(clone, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC))
         result = sys_move_mount(clone, target);
     if (result)
         fail(STAGE_MASK, errno, name);
@@ -127,26 +121,30 @@ static void write_sysctls(void)
     write_file_at(root_state.proc_fd, "sys/net/ipv4/ip_unprivileged_port_start", any_port, sizeof(any_port) - 1);
 }
 
-static int protect_proc(void)
+/* A read-only root goes with a read-only /proc: nothing in it is to be written, by whatever path. */
+static int protect_proc(uint32_t present, bool read_only)
 {
-    for (const char *const *name = proc_masked; *name; name++)
-        if (mask(root_state.proc_fd, *name))
+    for (unsigned i = 0; i < MASK_COUNT(proc_masked); i++)
+        if ((present & (1u << (MASK_PROC_FIRST + i))) && mask(root_state.proc_fd, proc_masked[i]))
             return -1;
-    for (const char *const *name = proc_read_only; *name; name++)
-        if (protect(root_state.proc_fd, *name))
+    if (read_only)
+        return sys_mount_setattr(root_state.proc_fd, MOUNT_ATTR_RDONLY) ? fail(STAGE_PROC, errno, "read-only") : 0;
+    for (unsigned i = 0; i < MASK_COUNT(proc_read_only); i++)
+        if ((present & (1u << (MASK_READ_ONLY_FIRST + i))) && protect(root_state.proc_fd, proc_read_only[i]))
             return -1;
     return 0;
 }
 
-static int mount_sys(int point)
+static int mount_sys(int point, uint32_t present)
 {
-    int result = 0, sys = make_mount("sysfs", NULL, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                                                        MOUNT_ATTR_NOEXEC);
+    int result = 0,
+        sys = make_mount("sysfs", NULL, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 
     if (sys < 0 || sys_move_mount(sys, point))
         return fail(STAGE_SYS, errno, NULL);
-    for (const char *const *name = sys_masked; *name && !result; name++)
-        result = mask(sys, *name);
+    for (unsigned i = 0; i < MASK_COUNT(sys_masked) && !result; i++)
+        if (present & (1u << (MASK_SYS_FIRST + i)))
+            result = mask(sys, sys_masked[i]);
     close(sys);
     return result;
 }
@@ -250,7 +248,7 @@ static int attach_private(int private_fd)
     return result ? fail(STAGE_DEV, errno, "private") : 0;
 }
 
-static int fill_root(int root, uint32_t flags)
+static int fill_root(int root, uint32_t flags, uint32_t present)
 {
     bool writable = !(flags & INIT_ROOT_READ_ONLY);
     int proc = open_mount_point(root, "proc", writable);
@@ -265,7 +263,7 @@ static int fill_root(int root, uint32_t flags)
     if (attach_private(private_fd) || mount_proc(proc))
         return -1;
     write_sysctls();
-    if (protect_proc() || mount_sys(sys) || mount_dev(dev, private_fd))
+    if (protect_proc(present, !writable) || mount_sys(sys, present) || mount_dev(dev, private_fd))
         return -1;
     if (bind_etc(root, private_fd, "hosts", writable, &root_state.hosts_fd) ||
         bind_etc(root, private_fd, "hostname", writable, &root_state.hostname_fd))
@@ -279,14 +277,14 @@ static int fill_root(int root, uint32_t flags)
     return 0;
 }
 
-int set_root(int root_fd, uint32_t flags, uint64_t *ret_mounted_ns)
+int set_root(int root_fd, const struct init_root *root, uint64_t *ret_mounted_ns)
 {
     int at = sys_openat2(AT_FDCWD, "/root", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
 
     if (at < 0 || sys_move_mount(root_fd, at))
         return fail(STAGE_ATTACH_ROOT, errno, NULL);
     close(at);
-    if (fill_root(root_fd, flags))
+    if (fill_root(root_fd, root->flags, root->present))
         return -1;
     *ret_mounted_ns = now_ns();
     return pivot(root_fd);

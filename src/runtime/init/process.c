@@ -244,7 +244,7 @@ int spawn(const struct child *child, pid_t *ret_pid, int *ret_pidfd)
     pid = spawn_clone(child, &identity, &pidfd);
     if (pid < 0)
         return fail(STAGE_SPAWN, (int)-pid, NULL);
-    if (failure.stage) {             /* written by the child; it is dead or dying and reaped by the main loop */
+    if (failure.stage) { /* written by the child; it is dead or dying and reaped by the main loop */
         close(pidfd);
         return -1;
     }

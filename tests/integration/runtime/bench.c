@@ -92,16 +92,22 @@ static void one(bool pool, bool writable)
     run_clear(&run);
 }
 
-static double mem_available_kb(void)
+/* What is neither free nor a cached page of a file. */
+static double used_kb(void)
 {
+    static const struct {
+        const char *name;
+        double sign;
+    } fields[] = {{"MemTotal", 1}, {"MemFree", -1}, {"Buffers", -1}, {"Cached", -1}, {"Shmem", 1}};
     FILE *f = fopen("/proc/meminfo", "re");
-    char line[128];
-    double kb = 0, free_kb = 0;
+    char line[128], name[64];
+    double kb = 0, value;
 
-    while (f && fgets(line, sizeof(line), f)) {
-        if (sscanf(line, "MemFree: %lf", &free_kb) == 1)
-            kb += free_kb;
-    }
+    while (f && fgets(line, sizeof(line), f))
+        if (sscanf(line, "%63[^:]: %lf", name, &value) == 2)
+            for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+                if (!strcmp(name, fields[i].name))
+                    kb += fields[i].sign * value;
     if (f)
         fclose(f);
     return kb;
@@ -119,19 +125,20 @@ static void memory(int n)
         check(run_start(&runs[i]), &runs[i]);
         if (i == n / 10 - 1) {
             sleep(1);
-            before = mem_available_kb();
+            before = used_kb();
         }
     }
     sleep(1);
-    after = mem_available_kb();
+    after = used_kb();
     for (int i = n / 10; i < n; i++)
         if (!container_stats(runs[i].container, &stats, NULL))
             charged += stats.memory_bytes;
-    printf("%d idle containers: %.1f KiB each by MemFree, %.1f KiB each in their memory cgroups\n", n,
-           (before - after) / (n - n / 10), (double)charged / (n - n / 10) / 1024);
+    printf("%d idle containers: %.1f KiB each of host memory, %.1f KiB each in their memory cgroups\n", n,
+           (after - before) / (n - n / 10), (double)charged / (n - n / 10) / 1024);
     char command[128];
 
-    snprintf(command, sizeof(command), "cat /proc/%d/smaps_rollup; ls -l /proc/%d/exe", container_pid(runs[n - 1].container), container_pid(runs[n - 1].container));
+    snprintf(command, sizeof(command), "cat /proc/%d/smaps_rollup; ls -l /proc/%d/exe",
+             container_pid(runs[n - 1].container), container_pid(runs[n - 1].container));
     if (system(command))
         printf("no smaps\n");
     fflush(stdout);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The program inside the tests' containers (static, musl): friendly and hostile commands, one per name. Each prints what
- * it saw; what it must not be able to do it tries in earnest and prints "DONE" for, so that a test looks for "refused".
+ * The program inside the tests' containers (static, musl): friendly and hostile commands, one per name. Each prints
+ * what it saw; what it must not be able to do it tries in earnest and prints "DONE" for, so that a test looks for
+ * "refused".
  */
 #include <dirent.h>
 #include <errno.h>
@@ -66,7 +67,6 @@ static int show_command(char **argv)
     }
     return 0;
 }
-
 
 static int exit_command(char **argv)
 {
@@ -135,12 +135,18 @@ static const char *type_of(const char *path)
     if (statfs(path, &fs))
         return strerror(errno);
     switch ((unsigned long)fs.f_type) {
-    case 0x9fa0: return "proc";
-    case 0x62656572: return "sysfs";
-    case 0x01021994: return "tmpfs";
-    case 0x1cd1: return "devpts";
-    case 0x794c7630: return "overlay";
-    default: return "other";
+    case 0x9fa0:
+        return "proc";
+    case 0x62656572:
+        return "sysfs";
+    case 0x01021994:
+        return "tmpfs";
+    case 0x1cd1:
+        return "devpts";
+    case 0x794c7630:
+        return "overlay";
+    default:
+        return "other";
     }
 }
 
@@ -261,8 +267,10 @@ static int lurk_command(char **argv)
 /* New user namespaces and what they would open (CVE-2022-0492). */
 static int escape_command(char **argv)
 {
-    static const int flags[] = {CLONE_NEWUSER, CLONE_NEWUSER | CLONE_NEWNS, CLONE_NEWNS, CLONE_NEWNET, CLONE_NEWPID,
-                                CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
+    static const int flags[] = {CLONE_NEWUSER, CLONE_NEWUSER | CLONE_NEWNS,
+                                CLONE_NEWNS,   CLONE_NEWNET,
+                                CLONE_NEWPID,  CLONE_NEWIPC,
+                                CLONE_NEWUTS,  CLONE_NEWCGROUP};
     struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
     char name[64];
 
@@ -315,10 +323,18 @@ static int escape_command(char **argv)
 
 static int procwrite_command(char **argv)
 {
-    static const char *const paths[] = {"/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/vm/overcommit_memory",
-                                        "/proc/sysrq-trigger", "/proc/irq/default_smp_affinity", "/sys/kernel/uevent_helper",
-                                        "/sys/fs/cgroup/release_agent", "/proc/sys/net/ipv4/ip_forward",
-                                        "/proc/1/attr/exec", "/proc/1/oom_score_adj", "/proc/1/comm", "/proc/bus/pci/devices",
+    static const char *const paths[] = {"/proc/sys/kernel/core_pattern",
+                                        "/proc/sys/kernel/modprobe",
+                                        "/proc/sys/vm/overcommit_memory",
+                                        "/proc/sysrq-trigger",
+                                        "/proc/irq/default_smp_affinity",
+                                        "/sys/kernel/uevent_helper",
+                                        "/sys/fs/cgroup/release_agent",
+                                        "/proc/sys/net/ipv4/ip_forward",
+                                        "/proc/1/attr/exec",
+                                        "/proc/1/oom_score_adj",
+                                        "/proc/1/comm",
+                                        "/proc/bus/pci/devices",
                                         "/sys/class/net/lo/mtu"};
 
     (void)argv;
@@ -334,7 +350,7 @@ static int procwrite_command(char **argv)
 /* Everything masked must read as nothing. */
 static int masked_command(char **argv)
 {
-    static const char *const paths[] = {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/slabinfo",
+    static const char *const paths[] = {"/proc/kcore",      "/proc/keys", "/proc/timer_list",  "/proc/slabinfo",
                                         "/proc/interrupts", "/proc/kmsg", "/proc/vmallocinfo", "/proc/kpageflags"};
     static const char *const directories[] = {"/proc/acpi", "/proc/scsi", "/sys/firmware", "/proc/pressure"};
     char byte;
@@ -375,7 +391,8 @@ static int memory_command(char **argv)
         return 0;
     }
     waitpid(pid, &status, 0);
-    printf("child: %s %d\n", WIFSIGNALED(status) ? "killed by" : "ended with", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    printf("child: %s %d\n", WIFSIGNALED(status) ? "killed by" : "ended with",
+           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     return 0;
 }
 
@@ -434,8 +451,8 @@ static int terminal_command(char **argv)
 
     (void)argv;
     fstat(0, &st);
-    printf("terminal %d, device %u:%u, type %s, foreground %d\n", isatty(0) && isatty(1) && isatty(2), major(st.st_rdev), minor(st.st_rdev) > 100,
-           type_of("/proc/self/fd/0"), tcgetpgrp(0) == getpgrp());
+    printf("terminal %d, device %u:%u, type %s, foreground %d\n", isatty(0) && isatty(1) && isatty(2),
+           major(st.st_rdev), minor(st.st_rdev) > 100, type_of("/proc/self/fd/0"), tcgetpgrp(0) == getpgrp());
     fflush(stdout);
     if (fgets(line, sizeof(line), stdin))
         printf("read %s", line);
@@ -543,14 +560,15 @@ static int orphans_command(char **argv)
 static const struct {
     const char *name;
     int (*run)(char **argv);
-} commands[] = {{"clock", clock_command}, {"sleep", sleep_command}, {"show", show_command},
-               {"exit", exit_command}, {"kill", kill_command}, {"trap", trap_command}, {"self", self_command},
-               {"types", types_command}, {"write", write_command}, {"lines", lines_command},
-               {"overwrite", overwrite_command}, {"lurk", lurk_command}, {"escape", escape_command},
-               {"procwrite", procwrite_command}, {"masked", masked_command}, {"memory", memory_command},
-               {"forks", forks_command}, {"burn", burn_command}, {"fill", fill_command},
-               {"terminal", terminal_command}, {"cat", cat_command}, {"syscalls", syscalls_command},
-               {"foreign", foreign_command}, {"ordinary", ordinary_command}, {"orphans", orphans_command}};
+} commands[] = {{"clock", clock_command},       {"sleep", sleep_command},         {"show", show_command},
+                {"exit", exit_command},         {"kill", kill_command},           {"trap", trap_command},
+                {"self", self_command},         {"types", types_command},         {"write", write_command},
+                {"lines", lines_command},       {"overwrite", overwrite_command}, {"lurk", lurk_command},
+                {"escape", escape_command},     {"procwrite", procwrite_command}, {"masked", masked_command},
+                {"memory", memory_command},     {"forks", forks_command},         {"burn", burn_command},
+                {"fill", fill_command},         {"terminal", terminal_command},   {"cat", cat_command},
+                {"syscalls", syscalls_command}, {"foreign", foreign_command},     {"ordinary", ordinary_command},
+                {"orphans", orphans_command}};
 
 int main(int argc, char **argv)
 {

@@ -95,8 +95,8 @@ void harness_open(void)
 {
     struct error *err = NULL;
     char path[128], text[512];
-    struct runtime_config config = {.cgroup_parent = "coracle-test", .init_path = getenv("TEST_INIT"),
-                                    .image_uid_base = IMAGE_UID};
+    struct runtime_config config = {
+        .cgroup_parent = "coracle-test", .init_path = getenv("TEST_INIT"), .image_uid_base = IMAGE_UID};
 
     if (geteuid()) {
         fprintf(stderr, "skipped: needs root\n");
@@ -187,7 +187,8 @@ void run_init(struct run *run, ...)
     snprintf(run->tag, sizeof(run->tag), "t%u", next_number);
     run->uid_base = TEST_UID_BASE + next_number % 4096 * RUNTIME_ID_COUNT;
     snprintf(run->plan.hostname, sizeof(run->plan.hostname), "guest-host");
-    run->plan.process = (struct plan_process){.argv = run->argv, .env = run->env, .cwd = (char *)"/", .user = (char *)"0"};
+    run->plan.process =
+        (struct plan_process){.argv = run->argv, .env = run->env, .cwd = (char *)"/", .user = (char *)"0"};
     snprintf(run->plan.root.layers[0], DIGEST_HEX_SIZE, "%064x", 1);
     run->plan.root.layer_count = 1;
     run->plan.root.read_only = true;
@@ -232,7 +233,8 @@ int run_start(struct run *run)
     if (!run->rooted && (result = run_root(run)))
         return result;
     run->rooted = false;
-    auto_fd int log0 = openat(run->instance_fd, "log.0", flags, 0600), log1 = openat(run->instance_fd, "log.1", flags, 0600);
+    auto_fd int log0 = openat(run->instance_fd, "log.0", flags, 0600),
+                log1 = openat(run->instance_fd, "log.1", flags, 0600);
     auto_fd int listener = make_listener(run), out = openat(run->instance_fd, "exit", flags | O_TRUNC, 0600);
 
     start.log_fds[0] = log0;
@@ -421,7 +423,8 @@ bool counts_same(const struct counts *before)
     struct counts now;
 
     count_resources(&now);
-    fprintf(stderr, "mounts %u -> %u, cgroups %u -> %u, descriptors %u -> %u (and %u user namespaces), children %u -> %u\n",
+    fprintf(stderr,
+            "mounts %u -> %u, cgroups %u -> %u, descriptors %u -> %u (and %u user namespaces), children %u -> %u\n",
             before->mounts, now.mounts, before->cgroups, now.cgroups, before->fds, now.fds, now.cached,
             before->children, now.children);
     return now.mounts == before->mounts && now.cgroups == before->cgroups && now.fds == before->fds &&

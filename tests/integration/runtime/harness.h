@@ -13,7 +13,7 @@
 enum { IMAGE_UID = 1 << 29, TEST_UID_BASE = 1 << 30, SKIP_STATUS = 77 };
 
 struct harness {
-    char base[64];                   /* temporary directory: layers/, instances/ */
+    char base[64]; /* temporary directory: layers/, instances/ */
     int layers_fd;
     struct runtime *runtime;
     struct runtime_facts facts;
@@ -22,7 +22,7 @@ extern struct harness harness;
 
 /* Makes everything; exits 77 with the reason where the host cannot (not root). */
 void harness_open(void);
-void harness_close(void);            /* fails the process when something was left behind */
+void harness_close(void); /* fails the process when something was left behind */
 
 /* A layer named by hex digits of number, with proc sys dev etc tmp and the guest at /guest. Path in ret. */
 void harness_layer(unsigned number, char ret_digest[DIGEST_HEX_SIZE], char *ret_path, size_t size);
@@ -31,7 +31,7 @@ void harness_layer_path(unsigned number, char *ret_path, size_t size);
 void harness_empty_layer(unsigned number, char ret_digest[DIGEST_HEX_SIZE], char *ret_path, size_t size);
 
 struct run {
-    struct launch_plan plan;         /* filled by run_init(), changed at will */
+    struct launch_plan plan; /* filled by run_init(), changed at will */
     char *argv[16], *env[8];
     struct shell *shell;
     struct container *container;
@@ -39,22 +39,22 @@ struct run {
     int instance_fd;
     char directory[160], tag[RUNTIME_TAG_SIZE];
     uint32_t uid_base;
-    char output[65536];              /* log records without their prefix, after run_wait() */
+    char output[65536]; /* log records without their prefix, after run_wait() */
     struct container_exit exit;
     struct error *err;
     unsigned log_bytes;
-    bool rooted;                     /* run_root() was called */
+    bool rooted; /* run_root() was called */
 };
 
 /* A plan of the guest with these arguments (NULL-terminated), read-only, layer 1. */
 void run_init(struct run *run, ...) __attribute__((sentinel));
-int run_create(struct run *run);     /* shell_create */
+int run_create(struct run *run); /* shell_create */
 int run_root(struct run *run);
-int run_start(struct run *run);      /* all three that are missing */
-void run_wait(struct run *run);      /* until it ended: output, exit */
-void run_logs(struct run *run);      /* output so far */
-int run_end(struct run *run);        /* destroys container or shell, not the writable layer */
-void run_clear(struct run *run);     /* and the rest */
+int run_start(struct run *run);  /* all three that are missing */
+void run_wait(struct run *run);  /* until it ended: output, exit */
+void run_logs(struct run *run);  /* output so far */
+int run_end(struct run *run);    /* destroys container or shell, not the writable layer */
+void run_clear(struct run *run); /* and the rest */
 
 /* run_init + start + wait + clear; the output stays. */
 int run_all(struct run *run);

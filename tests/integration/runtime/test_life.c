@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "harness.h"
+#include "runtime/internal.h"
 
 static unsigned next_layer = 200;
 
@@ -158,9 +159,12 @@ static void users_of_the_image(void **state)
     static const struct {
         const char *user, *ids, *home;
     } cases[] = {
-        {"web", "uid 101 gid 102 groups 200\n", "HOME=/srv"},   {"101", "uid 101 gid 102 groups 200\n", "HOME=/srv"},
-        {"web:staff", "uid 101 gid 50 groups\n", "HOME=/srv"},  {"5:6", "uid 5 gid 6 groups\n", "HOME=/"},
-        {"", "uid 0 gid 0 groups\n", "HOME=/root"},             {"web:7", "uid 101 gid 7 groups\n", "HOME=/srv"},
+        {"web", "uid 101 gid 102 groups 200\n", "HOME=/srv"},
+        {"101", "uid 101 gid 102 groups 200\n", "HOME=/srv"},
+        {"web:staff", "uid 101 gid 50 groups\n", "HOME=/srv"},
+        {"5:6", "uid 5 gid 6 groups\n", "HOME=/"},
+        {"", "uid 0 gid 0 groups\n", "HOME=/root"},
+        {"web:7", "uid 101 gid 7 groups\n", "HOME=/srv"},
     };
     char digest[DIGEST_HEX_SIZE], layer[256], path[400];
     struct run run;
@@ -417,7 +421,8 @@ static void restart_keeps_the_writable_layer(void **state)
     assert_ok(&run, run_create(&run));
     assert_ok(&run, shell_set_root(run.shell, &run.plan.root, -1, &run.steps, &run.err));
     assert_ok(&run, shell_wait(run.shell, 5000, &run.err));
-    struct shell_start start = {.plan = &run.plan, .instance_dirfd = run.instance_fd, .log_fds = {-1, -1}, .listen_fd = -1};
+    struct shell_start start = {
+        .plan = &run.plan, .instance_dirfd = run.instance_fd, .log_fds = {-1, -1}, .listen_fd = -1};
 
     start.exit_fd = openat(run.instance_fd, "exit", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_ok(&run, shell_start(run.shell, &start, &run.container, &run.steps, &run.err));
@@ -482,6 +487,21 @@ static void layers_are_merged(void **state)
         assert_contains(run.output, "/proc proc\n/sys sysfs\n/dev tmpfs\n/ overlay\n");
         run_clear(&run);
     }
+}
+
+/* The same on the ways taken for older kernels: layers by path, and a writable layer without user.* attributes. */
+static void the_ways_for_older_kernels(void **state)
+{
+    bool by_fd = harness.runtime->overlay_by_fd, user_xattr = harness.runtime->tmpfs_user_xattr;
+
+    for (int variant = 0; variant < 3; variant++) {
+        harness.runtime->overlay_by_fd = variant == 1 && by_fd;
+        harness.runtime->tmpfs_user_xattr = variant == 0;
+        layers_are_merged(state);
+        restart_keeps_the_writable_layer(state);
+    }
+    harness.runtime->overlay_by_fd = by_fd;
+    harness.runtime->tmpfs_user_xattr = user_xattr;
 }
 
 static void a_container_is_found_again(void **state)
@@ -624,21 +644,14 @@ static int teardown(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ordinary_programs_work),
-        cmocka_unit_test(exit_status_is_recorded),
-        cmocka_unit_test(failures_say_what_and_what_to_do),
-        cmocka_unit_test(users_of_the_image),
-        cmocka_unit_test(etc_files_are_provided),
-        cmocka_unit_test(log_rotates_and_keeps_the_newest),
-        cmocka_unit_test(signals_reach_the_application),
-        cmocka_unit_test(pause_holds_and_resume_goes_on),
-        cmocka_unit_test(exec_runs_confined_commands),
-        cmocka_unit_test(terminals),
-        cmocka_unit_test(restart_keeps_the_writable_layer),
-        cmocka_unit_test(layers_are_merged),
-        cmocka_unit_test(a_container_is_found_again),
-        cmocka_unit_test(what_a_dead_launcher_leaves),
-        cmocka_unit_test(nothing_is_left_after_a_hundred),
+        cmocka_unit_test(ordinary_programs_work),           cmocka_unit_test(exit_status_is_recorded),
+        cmocka_unit_test(failures_say_what_and_what_to_do), cmocka_unit_test(users_of_the_image),
+        cmocka_unit_test(etc_files_are_provided),           cmocka_unit_test(log_rotates_and_keeps_the_newest),
+        cmocka_unit_test(signals_reach_the_application),    cmocka_unit_test(pause_holds_and_resume_goes_on),
+        cmocka_unit_test(exec_runs_confined_commands),      cmocka_unit_test(terminals),
+        cmocka_unit_test(restart_keeps_the_writable_layer), cmocka_unit_test(layers_are_merged),
+        cmocka_unit_test(the_ways_for_older_kernels),       cmocka_unit_test(a_container_is_found_again),
+        cmocka_unit_test(what_a_dead_launcher_leaves),      cmocka_unit_test(nothing_is_left_after_a_hundred),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -148,7 +148,8 @@ static void io_limits_reach_the_kernel(void **state)
     assert_ok(&run, run_start(&run));
     char path[256], text[64] = "";
 
-    snprintf(path, sizeof(path), "/sys/fs/cgroup/blkio/coracle-test-%d/%s/blkio.throttle.read_bps_device", getpid(), run.tag);
+    snprintf(path, sizeof(path), "/sys/fs/cgroup/blkio/coracle-test-%d/%s/blkio.throttle.read_bps_device", getpid(),
+             run.tag);
     auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
 
     if (fd >= 0) { /* v1; on v2 the write's success is the proof */
@@ -219,7 +220,8 @@ static void limits_change_while_it_runs(void **state)
 /* An image store on tmpfs has no device: io limits are refused before anything is made. */
 static void missing_controller_is_refused(void **state)
 {
-    struct runtime_config config = {.cgroup_parent = "coracle-test-none", .init_path = getenv("TEST_INIT"), .image_uid_base = IMAGE_UID};
+    struct runtime_config config = {
+        .cgroup_parent = "coracle-test-none", .init_path = getenv("TEST_INIT"), .image_uid_base = IMAGE_UID};
     struct limits limits = {.io_read_bps = 1000};
     struct runtime *runtime;
     struct error *err = NULL;
@@ -238,7 +240,8 @@ static void missing_controller_is_refused(void **state)
     close(config.layers_dirfd);
     assert_int_equal(umount2(path, MNT_DETACH), 0);
     /* Every hierarchy's empty parent. */
-    if (system("for d in /sys/fs/cgroup/coracle-test-none /sys/fs/cgroup/*/coracle-test-none; do rmdir $d 2>/dev/null; done; true"))
+    if (system("for d in /sys/fs/cgroup/coracle-test-none /sys/fs/cgroup/*/coracle-test-none; do rmdir $d 2>/dev/null; "
+               "done; true"))
         fail();
 }
 
