@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An image record: read from coracle-unpack's answer, which is checked like any stranger's, and shown as IMAGE. */
 #include <errno.h>
-#include <openssl/evp.h>
+#include <gnutls/crypto.h>
 #include <signal.h>
 #include <string.h>
 
@@ -167,14 +167,13 @@ int record_parse(const json_t *result, struct record **ret, struct error **err)
 static int digest_configured(struct record *r, struct error **err)
 {
     static const char digits[] = "0123456789abcdef";
-    unsigned char raw[EVP_MAX_MD_SIZE];
-    size_t size = sizeof(raw);
+    unsigned char raw[32];
     json_t *both = json_pack("{s:O, s:O}", "config", json_object_get(r->result, "config"), "layers",
                              json_object_get(r->result, "layers"));
     auto_free char *text = both ? json_dumps(both, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 
     json_decref(both);
-    if (!text || EVP_Q_digest(NULL, "SHA256", NULL, text, strlen(text), raw, &size) != 1)
+    if (!text || gnutls_hash_fast(GNUTLS_DIG_SHA256, text, strlen(text), raw) < 0)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for an image record");
     for (size_t i = 0; i < 32; i++) {
         r->digest[7 + 2 * i] = digits[raw[i] >> 4];
