@@ -192,7 +192,9 @@ static bool save_old(int parent_fd, const char *path, struct limit_write *old, c
 
 static int write_error(const struct limit_write *write, int result, struct error **err)
 {
-    const char *code = result == -ENOENT ? "LIMIT_NOT_ENFORCEABLE" : "INVALID_VALUE";
+    /* A processor list was checked for its form long before: what the kernel refuses is what this host has not got. */
+    bool host_lacks = result == -ENOENT || write->controller == CPUSET;
+    const char *code = host_lacks ? "LIMIT_NOT_ENFORCEABLE" : "INVALID_VALUE";
 
     error_set_errno(err, -result, code, "%s: the kernel refused \"%s\" for %s", limit_names[write->controller],
                     write->value, write->file);

@@ -219,15 +219,16 @@ class Platform:
         for base in cgroup_roots():
             for _, folders, _ in os.walk(os.path.join(base, self.cgroup)):
                 count["cgroups"] += len(folders)
-        namespaces = set()
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                namespaces.add(os.readlink(f"/proc/{pid}/ns/net"))
                 with open(f"/proc/{pid}/cgroup", encoding="utf-8") as f:
                     count["processes"] += f"/{self.cgroup}" in f.read()
             except OSError:
                 continue
-        count["netns"] = len(namespaces)
+        # A namespace lives through its processes (counted), its mounts (counted), or descriptors of the launcher.
+        if self.launcher and self.launcher.poll() is None:
+            held = self.descriptors("launcher")
+            count["netns"] = held.get("net", 0) + held.get(os.path.join(self.run, "fabric"), 0)
         links = self.in_fabric("ip", "-br", "link", capture_output=True, text=True, check=False).stdout
         count["links"] = len(links.splitlines())
         for key, folder in (("run files", os.path.join(self.run, "instances")), ("logs", os.path.join(self.state, "logs")),
@@ -237,6 +238,17 @@ class Platform:
         for key, process in (("launcher fds", self.launcher), ("daemon fds", self.daemon)):
             if process and process.poll() is None:
                 count[key] = len(os.listdir(f"/proc/{process.pid}/fd"))
+        return count
+
+    def descriptors(self, which):
+        """What a process holds open, counted by kind."""
+        folder, count = f"/proc/{getattr(self, which).pid}/fd", {}
+        for fd in os.listdir(folder):
+            try:
+                kind = os.readlink(os.path.join(folder, fd)).split(":[")[0]
+            except OSError:
+                continue
+            count[kind] = count.get(kind, 0) + 1
         return count
 
     def settle(self, wanted, seconds=20, ignore=("launcher fds", "daemon fds")):
@@ -253,6 +265,8 @@ class Platform:
 def libexec_dir(build, folder):
     """The folder of helper programs as an installation has it, made of links into a build tree."""
     path = os.path.join(folder, "libexec")
+    if os.path.isdir(path):
+        return path
     os.makedirs(path)
     for program in ("src/runtime/init/coracle-init", "src/unpack/coracle-unpack"):
         os.symlink(os.path.join(os.path.abspath(build), program), os.path.join(path, os.path.basename(program)))
