@@ -123,6 +123,10 @@ static int take_sockets(struct daemon *d, struct error **err)
         if (*place >= 0)
             return error_set(err, EINVAL, "INVALID_VALUE",
                              "systemd passed more sockets than one unix and one TCP socket");
+        /* systemd's default is a blocking socket: accept() would then hold the event loop. */
+        int flags = fcntl(fd, F_GETFL);
+        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+            return error_set_errno(err, errno, "INTERNAL", "socket %d passed by systemd", fd);
         *place = fd;
     }
     return 0;

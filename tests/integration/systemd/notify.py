@@ -46,7 +46,7 @@ def spawn(arguments, manager, listen=None):
         return subprocess.Popen(arguments, env=env)
     os.dup2(listen.fileno(), 3, inheritable=True)
     # The shell's exec keeps its pid, which is what LISTEN_PID must hold.
-    return subprocess.Popen(["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=api exec "$@"', "sh", *arguments],
+    return subprocess.Popen(["sh", "-c", 'exec env LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=api "$@"', "sh", *arguments],
                             env=env, pass_fds=(3,))
 
 
