@@ -53,7 +53,11 @@ int cell_add(struct cell *cell, unsigned run, const struct outcome *outcome)
         return -ENOMEM;
     cell->samples = s;
     s = &s[cell->count++];
-    *s = (struct sample){.run = run, .ok = outcome->kind == OUTCOME_MEASURED, .value = outcome->value};
+    *s = (struct sample){.run = run,
+                         .ok = outcome->kind == OUTCOME_MEASURED,
+                         .value = outcome->value,
+                         .syn_interval_us = outcome->syn_interval_us};
+    cell->syn_interval_us = s->syn_interval_us > cell->syn_interval_us ? s->syn_interval_us : cell->syn_interval_us;
     if (!s->ok) {
         snprintf(s->reason, sizeof(s->reason), "%s", outcome->reason);
         cell->failed++;

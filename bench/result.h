@@ -14,6 +14,7 @@ struct sample {
     unsigned run; /* from 0, in the order in which they were made */
     bool ok;
     double value;
+    double syn_interval_us;   /* 0: no flood measured it */
     char reason[REASON_SIZE]; /* when not ok */
 };
 
@@ -30,6 +31,7 @@ struct cell {
     const struct reference *reference;
     double *values; /* the ok ones in order; made by results_summarize() */
     struct summary summary;
+    double syn_interval_us; /* the largest of the runs; 0: no flood */
 };
 
 struct results {

@@ -43,6 +43,7 @@ static int conclude(struct subject *s, struct subject_instance *instance, struct
 static void judge(struct outcome *o, bool seen, int64_t stamp, int64_t t0, const struct flood_result *f,
                   const char *what)
 {
+    o->syn_interval_us = f->interval_median_us;
     snprintf(o->detail, sizeof(o->detail),
              "\"syns\": %llu, \"syn_interval_median_us\": %.1f, \"syn_interval_p99_us\": %.1f, "
              "\"syn_interval_max_us\": %.1f",

@@ -22,6 +22,7 @@ enum outcome_kind {
 struct outcome {
     enum outcome_kind kind;
     double value;
+    double syn_interval_us; /* of the flood that measured it, median; 0: no flood did */
     char reason[REASON_SIZE];
     char detail[DETAIL_SIZE]; /* more members for the raw sample's JSON object, without braces; "" none */
 };

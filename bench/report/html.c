@@ -38,6 +38,7 @@ static const char style[] =
     ".legend{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.85rem}.legend svg{display:inline;width:.8rem;"
     "height:.8rem}ol.notes,details{font-size:.88rem;color:var(--soft);max-width:52rem}dl{display:grid;"
     "grid-template-columns:max-content 1fr;gap:.2rem 1rem;font-size:.88rem}dt{color:var(--soft)}dd{margin:0}\n"
+    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:0 1.5rem}\n"
     ".skip{position:absolute;left:-99rem}.skip:focus{left:1rem}\n";
 
 static void put_style(FILE *out)
@@ -186,7 +187,7 @@ static void put_card(FILE *out, const struct results *r, const char *metric, con
 
     for (size_t i = 0; i < r->cell_count; i++) {
         const struct cell *c = &r->cells[i];
-        if (strcmp(c->metric->name, metric) != 0 || strcmp(c->variant, variant) != 0 || !c->summary.n ||
+        if (strcmp(c->metric->name, metric) != 0 || strcmp(c->variant, variant) != 0 || !(c->summary.median > 0) ||
             c->subject->peer)
             continue;
         fprintf(out, "<li><b>%s %s</b><span>%s, %s", table_number(c->summary.median, value, sizeof(value)),

@@ -73,6 +73,8 @@ json_t *report_cell_json(const struct results *results, const struct cell *c)
     json_object_set_new(o, "reference", number(c->reference, c->reference ? c->reference->value : 0));
     json_object_set_new(o, "reference_section", c->reference ? json_string(c->reference->section) : json_null());
     json_object_set_new(o, "running", json_integer(c->scale));
+    if (c->syn_interval_us > 0)
+        json_object_set_new(o, "syn_interval_us", json_real(c->syn_interval_us));
     json_object_set_new(o, "not_measured",
                         some ? json_null() : json_string(*c->why_not ? c->why_not : "no run was made"));
     json_object_set_new(o, "failures", failures_json(c));

@@ -22,6 +22,12 @@ static void build(const struct results *r, struct table *t)
         table_value(t, row, 3, results_find(r, "memory", s->label, "monitor"));
         table_runs(t, row, 4, host);
         table_reference(t, row, 5, "memory", s);
+        if (host && host->summary.has_interval && host->summary.ci_low <= 0)
+            table_remark(
+                t,
+                "%s, in all: the interval holds 0, so other programs of this host allocated and freed more than the "
+                "instances; measure on a quieter one.",
+                s->label);
     }
     table_comparisons(t, r, "memory", "host");
 }

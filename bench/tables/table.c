@@ -93,8 +93,9 @@ void table_value(struct table *table, int row, int column, const struct cell *c)
     if (!c) {
         snprintf(out, TABLE_CELL_SIZE, "not measured");
     } else if (c->summary.n == 0) {
+        /* Without the row's name: what is missing for the same reason shares one footnote. */
         snprintf(out, TABLE_CELL_SIZE, "not measured [%d]",
-                 table_remark(table, "%s: %s.", c->subject->label, *c->why_not ? c->why_not : "no run was made"));
+                 table_remark(table, "Not measured: %s.", *c->why_not ? c->why_not : "no run was made"));
     } else if (!c->summary.has_interval) {
         table_number(c->summary.median, out, TABLE_CELL_SIZE);
     } else {
