@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -90,7 +91,7 @@ static void leave_cgroup(const struct launcher *l, const char *tag, bool v2)
 
 struct child {
     int start_fd; /* a byte arrives when its maps and limits are set; end of file: give up */
-    int fds[3], null_fd;
+    int fds[3], null_fd, program_fd;
     char *const *argv;
     int (*run)(int dirfd);
 };
@@ -113,13 +114,13 @@ static _Noreturn void child_main(const struct child *c)
     set_limit(RLIMIT_CORE, 0);
     if (dup2(c->null_fd, STDIN_FILENO) < 0)
         _exit(EXIT_CANNOT);
-    if (!c->argv)
+    if (c->program_fd < 0)
         _exit(c->run(c->fds[1]));
     for (int i = 0; i < 3; i++)
         if (c->fds[i] >= 0 && dup2(c->fds[i], 3 + i) < 0)
             _exit(EXIT_CANNOT);
-    syscall(SYS_close_range, 6u, ~0u, 0);
-    execve(c->argv[0], c->argv, (char *[]){NULL});
+    syscall(SYS_close_range, 6u, ~0u, CLOSE_RANGE_CLOEXEC); /* program_fd among them */
+    syscall(SYS_execveat, c->program_fd, "", c->argv, (char *[]){NULL}, AT_EMPTY_PATH);
     _exit(EXIT_CANNOT);
 }
 
@@ -217,8 +218,10 @@ int confined_run(struct launcher *l, const struct confined *c, struct error **er
 {
     auto_fd int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     auto_fd int first = raise_fd(c->fds[0]), second = raise_fd(c->fds[1]), third = raise_fd(c->fds[2]);
+    auto_fd int program = raise_fd(c->program_fd);
     auto_fd int start_read = -1, start_write = -1, pidfd = -1;
-    struct child child = {.fds = {first, second, third}, .null_fd = null_fd, .argv = c->argv, .run = c->run};
+    struct child child = {
+        .fds = {first, second, third}, .null_fd = null_fd, .program_fd = program, .argv = c->argv, .run = c->run};
     int pair[2];
     pid_t pid;
 

@@ -10,8 +10,9 @@
 #include "launcher/launcher.h"
 
 struct confined {
-    const char *what;      /* for messages and the cgroup's name: "unpack", "remove" */
-    char *const *argv;     /* program to execute; NULL: run() is called in the child */
+    const char *what; /* for messages and the cgroup's name: "unpack", "remove" */
+    int program_fd;   /* program to execute: its path may be closed to the image range; -1: run() is called instead */
+    char *const *argv;
     int (*run)(int dirfd); /* async-signal-safe; its return value is the exit status */
     int fds[3];            /* become 3, 4 and 5; -1: not given. run() gets fds[1] */
     unsigned timeout_s;

@@ -103,12 +103,38 @@ static void remove_named(int parent, const char *id, const char *const *files, s
         log_line(LOG_LEVEL_WARNING, id, "its directory cannot be removed: %s", strerror(errno));
 }
 
+static const char *const logs[] = {"log.0", "log.1"};
+
+int logs_open(struct launcher *l, const char *name, int ret_fds[2], struct error **err)
+{
+    auto_fd int dir = -1, first = -1, second = -1;
+    const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
+    int r;
+
+    r = directory_open(l->logs_fd, name, 0700, &dir, err);
+    if (r < 0)
+        return r;
+    first = openat(dir, logs[0], flags, 0600);
+    second = openat(dir, logs[1], flags, 0600);
+    if (first < 0 || second < 0) {
+        int e = errno;
+        return error_set_errno(err, e, e == ENOSPC || e == EDQUOT ? "NO_SPACE" : "START_FAILED", "opening log files");
+    }
+    ret_fds[0] = take_fd(&first);
+    ret_fds[1] = take_fd(&second);
+    return 0;
+}
+
+void logs_remove(struct launcher *l, const char *name)
+{
+    remove_named(l->logs_fd, name, logs, sizeof(logs) / sizeof(logs[0]));
+}
+
 void instance_remove_files(struct launcher *l, const char *id)
 {
-    static const char *const logs[] = {"log.0", "log.1"};
     static const char *const files[] = {"init.sock", "exit", "lower", "writable", "root", "record.tmp", "record"};
 
-    remove_named(l->logs_fd, id, logs, sizeof(logs) / sizeof(logs[0]));
+    logs_remove(l, id);
     remove_named(l->instances_fd, id, files, sizeof(files) / sizeof(files[0]));
 }
 

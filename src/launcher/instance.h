@@ -58,6 +58,10 @@ int record_read(int dirfd, struct instance *i);
 /* Removes logs/ID and instances/ID with the files known to lie there; the record goes last. */
 void instance_remove_files(struct launcher *l, const char *id);
 
+/* logs/NAME with its two log files, made when absent, open for appending; and their removal. */
+int logs_open(struct launcher *l, const char *name, int ret_fds[2], struct error **err);
+void logs_remove(struct launcher *l, const char *name);
+
 /* Gives back numbers, addresses and published ports; the uid range too unless keep_uid. */
 void instance_release_host(struct launcher *l, struct instance *i, bool keep_uid);
 

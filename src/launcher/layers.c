@@ -43,8 +43,11 @@ static bool is_layer_name(const char *name)
 static int drop_scratch(struct launcher *l, const char *name, struct error **err)
 {
     auto_fd int dir = openat(l->tmp_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    struct confined c = {
-        .what = "remove", .run = confined_empty_directory, .fds = {-1, dir, -1}, .timeout_s = REMOVE_TIMEOUT_S};
+    struct confined c = {.what = "remove",
+                         .program_fd = -1,
+                         .run = confined_empty_directory,
+                         .fds = {-1, dir, -1},
+                         .timeout_s = REMOVE_TIMEOUT_S};
     int r;
 
     if (dir < 0 && errno == ENOENT)
@@ -105,16 +108,20 @@ static int unpack(struct task *t, struct error **err)
     char name[SCRATCH_NAME_SIZE], program[4096], bytes[24], files[24];
     char *argv[] = {program, "--bytes-max", bytes, "--files-max", files, NULL};
     auto_error struct error *later = NULL;
-    auto_fd int scratch = -1;
+    auto_fd int scratch = -1, program_fd = -1;
     int r;
 
     snprintf(program, sizeof(program), "%s/coracle-unpack", t->l->options.libexec_dir);
     snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)m->bytes_max);
     snprintf(files, sizeof(files), "%llu", (unsigned long long)m->files_max);
+    program_fd = open(program, O_RDONLY | O_CLOEXEC);
+    if (program_fd < 0)
+        return error_set_errno(err, errno, "INTERNAL", "opening %s", program);
     r = make_scratch(t->l, name, &scratch, err);
     if (r < 0)
         return r;
     struct confined c = {.what = "unpack",
+                         .program_fd = program_fd,
                          .argv = argv,
                          .fds = {t->answer.message.fds[0], scratch, t->answer.message.fds[1]},
                          .timeout_s = UNPACK_TIMEOUT_S};

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -26,7 +25,9 @@
 #include "launcher/pool.h"
 #include "launcher/uplink.h"
 
-enum { ARENAS = 2 }; /* malloc's: more would only spread a few small objects over more pages */
+/* malloc's: one arena, since more would only spread a few small objects over more pages; given back early, since a
+ * burst of plans should not stay resident. */
+enum { ARENAS = 1, TRIM_BYTES = 64 * 1024 };
 
 /* RUN or STATE: the daemon may add files of its own (group), but with the sticky bit not touch root's. */
 static int open_top(const char *path, gid_t gid, int *ret_fd, struct error **err)
@@ -58,7 +59,8 @@ static int open_run(struct launcher *l, struct error **err)
     lock = openat(l->run_fd, "launcher.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (lock < 0)
         return error_set_errno(err, errno, errno == ENOSPC ? "NO_SPACE" : "START_FAILED", "opening launcher.lock");
-    if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+    /* a record lock, not flock(2): a child between clone and exec must not hold it on after our death */
+    if (fcntl(lock, F_SETLK, &(struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET}) < 0) {
         error_set_errno(err, errno, "CONFLICTING_STATE", "another launcher serves %s", l->options.run_dir);
         error_hint(err, "use another --run-dir, --state-dir and --cgroup");
         return -EBUSY;
@@ -182,6 +184,7 @@ int main(int argc, char **argv)
     }
     log_open("coracle-launcher", l.options.log_level);
     mallopt(M_ARENA_MAX, ARENAS);
+    mallopt(M_TRIM_THRESHOLD, TRIM_BYTES);
     umask(0022); /* inherited by instances; files of our own name their modes */
     raise_file_limit();
     slots_init(&l.uids);

@@ -227,9 +227,9 @@ static int operate_console(struct launcher *l, struct job *job, struct error **e
 
 /* ---- the end ---- */
 
-/* Ends executions, reads how the application ended, frees processes and network. The record says so before the host's
- * resources are given back. Returns -errno when something was left behind. */
-static int bury(struct launcher *l, struct instance *i, struct error **err)
+/* Ends executions, reads how the application ended, frees processes and network. keep_record: the
+ * instance stays known as ended. Returns -errno when something was left behind. */
+static int bury(struct launcher *l, struct instance *i, bool keep_record, struct error **err)
 {
     auto_error struct error *ignored = NULL;
     auto_fd int dir = -1;
@@ -249,7 +249,7 @@ static int bury(struct launcher *l, struct instance *i, struct error **err)
     instance_release_host(l, i, i->writable);
     if (r < 0)
         i->has_uid = false; /* something of it still runs: its uid range stays blocked until the next sweep */
-    if (dir >= 0)
+    if (dir >= 0 && (keep_record || r < 0))
         record_write(l, i, dir, NULL); /* on a full /run the exit file still tells */
     return r;
 }
@@ -266,7 +266,7 @@ void job_ended(struct launcher *l, struct job *job)
     }
     if (i->state != INSTANCE_RUNNING || container_alive(i->container))
         return; /* released or started anew in the meantime */
-    if (bury(l, i, &err) < 0)
+    if (bury(l, i, true, &err) < 0)
         log_error(i->id, err, "something of the ended instance was left behind");
     m = (struct message_exited){.wait_status = i->exit.wait_status,
                                 .oom = i->exit.oom,
@@ -291,7 +291,7 @@ static int operate_release(struct launcher *l, struct job *job, struct error **e
         return had_files ? 0 : error_set(err, ENOENT, "INSTANCE_NOT_FOUND", "there is no instance %s", i->id);
     }
     if (i->state == INSTANCE_RUNNING) {
-        r = bury(l, i, err);
+        r = bury(l, i, false, err);
         if (r < 0)
             return r;
     }

@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "launcher/instance.h"
 #include "launcher/pool.h"
 
 enum {
@@ -98,10 +99,21 @@ static unsigned share(const struct pool *p, unsigned index)
     return p->depth / p->entry_count + (index == 0 ? p->depth % p->entry_count : 0);
 }
 
+void warm_shell_drop_logs(struct launcher *l, struct warm_shell *w)
+{
+    for (int i = 0; i < 2; i++)
+        w->log_fds[i] = close_fd(w->log_fds[i]);
+    if (w->spare[0])
+        logs_remove(l, w->spare);
+    w->spare[0] = '\0';
+}
+
 void warm_shell_destroy(struct launcher *l, struct warm_shell *w)
 {
     auto_error struct error *err = NULL;
     bool clean = shell_destroy(w->shell, &err) == 0;
+
+    warm_shell_drop_logs(l, w);
 
     w->netns_socket = close_fd(w->netns_socket);
     fabric_unwire(l->fabric, &w->ports);
@@ -244,7 +256,7 @@ void pool_figures(struct launcher *l, struct message_pool_reply *ret)
 static int make_shell(struct launcher *l, const struct kind *kind, uint64_t number, struct warm_shell *ret,
                       struct error **err)
 {
-    struct warm_shell w = {.netns_socket = -1};
+    struct warm_shell w = {.netns_socket = -1, .log_fds = {-1, -1}};
     char tag[RUNTIME_TAG_SIZE];
     struct steps steps = {0};
     int r;
@@ -266,6 +278,10 @@ static int make_shell(struct launcher *l, const struct kind *kind, uint64_t numb
         r = fabric_wire(l->fabric, &w.ports, shell_netns_fd(w.shell), NULL, &w.netns_socket, err);
         if (r < 0)
             w.ports.count = 0; /* nothing is attached */
+    }
+    if (r == 0) {
+        snprintf(w.spare, sizeof(w.spare), SPARE_PREFIX "%d-%llu", (int)getpid(), (unsigned long long)number);
+        r = logs_open(l, w.spare, w.log_fds, err);
     }
     if (r == 0)
         r = shell_wait(w.shell, PARK_TIMEOUT_MS, err);

@@ -8,12 +8,17 @@
 
 #include "launcher/launcher.h"
 
+enum { SPARE_NAME_SIZE = 48 };
+#define SPARE_PREFIX "spare-"
+
 /* A shell with what belongs to it; ownership moves as a whole. */
 struct warm_shell {
     struct shell *shell;
     uint32_t uid_slot;
     struct fabric_ports ports; /* wired, without addresses; number is a slot of l->numbers */
     int netns_socket;
+    int log_fds[2]; /* empty log files made beforehand in logs/<spare>: the disk is slower than the rest */
+    char spare[SPARE_NAME_SIZE];
 };
 
 int pool_open(struct launcher *l, struct error **err);
@@ -30,6 +35,9 @@ void pool_learn(struct launcher *l, const struct launch_plan *plan);
 void pool_drop(struct launcher *l, const char *layer, const char *link);
 
 void pool_figures(struct launcher *l, struct message_pool_reply *ret_reply);
+
+/* Closes and removes the spare log files, if any. */
+void warm_shell_drop_logs(struct launcher *l, struct warm_shell *w);
 
 /* Destroys one shell and gives back what it holds. */
 void warm_shell_destroy(struct launcher *l, struct warm_shell *w);

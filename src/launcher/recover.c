@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/instance.h"
+#include "launcher/pool.h"
 #include "launcher/uplink.h"
 
 struct tally {
@@ -162,6 +163,20 @@ static void sweep_folders(struct launcher *l)
             instance_remove_files(l, e->d_name);
 }
 
+/* Log files a predecessor's pool had ready. */
+static void sweep_spare_logs(struct launcher *l)
+{
+    auto_dir DIR *d = fdopendir(fcntl(l->logs_fd, F_DUPFD_CLOEXEC, 0));
+    const struct dirent *e;
+
+    if (!d)
+        return;
+    rewinddir(d);
+    while ((e = readdir(d)))
+        if (strncmp(e->d_name, SPARE_PREFIX, strlen(SPARE_PREFIX)) == 0)
+            logs_remove(l, e->d_name);
+}
+
 static void adopt_all(struct launcher *l, struct tally *t)
 {
     auto_dir DIR *d = fdopendir(fcntl(l->instances_fd, F_DUPFD_CLOEXEC, 0));
@@ -202,6 +217,7 @@ int recover(struct launcher *l, struct error **err)
     if (r < 0)
         return r;
     sweep_folders(l);
+    sweep_spare_logs(l);
     r = layers_sweep(l, err);
     instance_each(l, publish_again, l);
     if (r == 0 && l->uplink)

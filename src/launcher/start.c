@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,8 +37,9 @@ struct start {
     struct launch_plan *plan;
     bool again; /* the instance ran before and ended */
     bool warm;
-    struct shell *shell; /* ours until it became i->container */
-    int dir, logs, log_fds[2], exit_fd, listen_fd, netns_socket;
+    struct shell *shell;          /* ours until it became i->container */
+    struct warm_shell spare_logs; /* only its log files, until they are the instance's */
+    int dir, log_fds[2], exit_fd, listen_fd, netns_socket;
     struct steps steps;
 };
 
@@ -124,20 +126,30 @@ static int open_listener(struct start *s, struct error **err)
     return 0;
 }
 
+/* A warm shell brings empty log files, which become this instance's by a rename; an instance that ran before, or left
+ * logs, goes on with its own. */
+static int open_logs(struct start *s, struct error **err)
+{
+    struct warm_shell *w = &s->spare_logs;
+
+    if (w->spare[0] && renameat2(s->l->logs_fd, w->spare, s->l->logs_fd, s->i->id, RENAME_NOREPLACE) == 0) {
+        w->spare[0] = '\0';
+        memcpy(s->log_fds, w->log_fds, sizeof(s->log_fds));
+        w->log_fds[0] = w->log_fds[1] = -1;
+        return 0;
+    }
+    warm_shell_drop_logs(s->l, w);
+    return logs_open(s->l, s->i->id, s->log_fds, err);
+}
+
 static int open_files(struct start *s, struct error **err)
 {
-    static const char *const names[] = {"log.0", "log.1"};
     uint64_t begin = monotonic_ns();
     int r;
 
-    r = directory_open(s->l->logs_fd, s->i->id, 0700, &s->logs, err);
+    r = open_logs(s, err);
     if (r < 0)
         return r;
-    for (int n = 0; n < 2; n++) {
-        s->log_fds[n] = openat(s->logs, names[n], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (s->log_fds[n] < 0)
-            return failed(err, "opening the log files");
-    }
     s->exit_fd = openat(s->dir, "exit", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->exit_fd < 0 || fallocate(s->exit_fd, FALLOC_FL_KEEP_SIZE, 0, EXIT_FILE_BYTES) < 0)
         return failed(err, "making the exit file");
@@ -176,6 +188,7 @@ static bool take_warm(struct start *s)
     i->uid_slot = w.uid_slot;
     i->ports = w.ports;
     i->has_uid = i->has_number = true;
+    s->spare_logs = w;
     return true;
 }
 
@@ -299,6 +312,7 @@ static void undo(struct start *s)
     bool clean = true;
 
     s->netns_socket = close_fd(s->netns_socket);
+    warm_shell_drop_logs(s->l, &s->spare_logs);
     if (i->container) {
         unwatch(s->l, container_pidfd(i->container));
         clean = container_destroy(take_ptr(i->container), &err) == 0;
@@ -352,7 +366,7 @@ static int build(struct start *s, struct error **err)
 
 static void close_files(struct start *s)
 {
-    int *fds[] = {&s->dir, &s->logs, &s->log_fds[0], &s->log_fds[1], &s->exit_fd, &s->listen_fd, &s->netns_socket};
+    int *fds[] = {&s->dir, &s->log_fds[0], &s->log_fds[1], &s->exit_fd, &s->listen_fd, &s->netns_socket};
 
     for (size_t n = 0; n < sizeof(fds) / sizeof(fds[0]); n++)
         *fds[n] = close_fd(*fds[n]);
@@ -389,8 +403,8 @@ void job_start(struct launcher *l, struct job *job)
                       .job = job,
                       .i = job->instance,
                       .plan = job->message.body,
+                      .spare_logs = {.log_fds = {-1, -1}},
                       .dir = -1,
-                      .logs = -1,
                       .log_fds = {-1, -1},
                       .exit_fd = -1,
                       .listen_fd = -1,

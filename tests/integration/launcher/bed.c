@@ -101,7 +101,7 @@ static void make_libexec(struct bed *b)
 {
     char path[512];
 
-    make(b->libexec, 0755, 0);
+    make(b->libexec, 0700, 0); /* closed to the image range: coracle-unpack must be executed all the same */
     snprintf(path, sizeof(path), "%s/coracle-init", b->libexec);
     if (symlink(environment("CORACLE_INIT"), path) < 0)
         bed_die("linking %s: %s", path, strerror(errno));
@@ -178,23 +178,39 @@ void bed_close(struct bed *b)
     run_quietly("rm -rf --one-file-system %s", b->dir);
 }
 
+/* HELLO and its answer; false when the connection ends: the socket of a launcher that was killed while it cloned can
+ * stay open in the child for a moment, and takes a connection nobody will ever serve. */
+static bool greet(struct bed *b)
+{
+    struct message_hello hello = {.version = PROTO_VERSION, .software = "test"};
+    struct proto_message m;
+    bool answered;
+
+    answered =
+        proto_send(b->fd, MESSAGE_HELLO, ++b->request, &hello, NULL, 0, NULL) == 0 && bed_receive(b, b->request, &m);
+    if (!answered)
+        return false;
+    if (m.type != MESSAGE_HELLO)
+        bed_die("the launcher does not say HELLO");
+    proto_message_end(&m);
+    return true;
+}
+
 void bed_connect(struct bed *b)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    struct message_hello hello = {.version = PROTO_VERSION, .software = "test"};
     struct timespec pause = {.tv_nsec = 2000000};
-    struct proto_message m;
 
     snprintf(a.sun_path, sizeof(a.sun_path), "%.90s/launcher.sock", b->run);
-    b->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    for (int i = 0; connect(b->fd, (struct sockaddr *)&a, sizeof(a)) < 0; i++) {
+    for (int i = 0;; i++) {
+        b->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        if (connect(b->fd, (struct sockaddr *)&a, sizeof(a)) == 0 && greet(b))
+            return;
+        b->fd = close_fd(b->fd);
         if (i > 5000 || (b->launcher > 0 && waitpid(b->launcher, NULL, WNOHANG) == b->launcher))
             bed_die("the launcher does not listen");
         nanosleep(&pause, NULL);
     }
-    if (bed_ask(b, MESSAGE_HELLO, &hello, &m) != MESSAGE_HELLO)
-        bed_die("the launcher does not say HELLO");
-    proto_message_end(&m);
 }
 
 void bed_launch(struct bed *b)

@@ -48,8 +48,8 @@ static void test_cold(void)
     bed_start(&bed, 1, "serve", "7", &s);
     print_steps("cold", &s);
     BED_CHECK(!s.warm && s.pid > 1 && s.uid_base >= 1u << 30);
-    BED_CHECK(bed_knock(&bed, 1, 7, false, 1000) >= 0);
-    BED_CHECK(bed_knock(&bed, 1, 7, true, 1000) >= 0);
+    BED_CHECK(bed_knock(&bed, 1, 7, false, 5000) >= 0);
+    BED_CHECK(bed_knock(&bed, 1, 7, true, 5000) >= 0);
     BED_CHECK(bed_release(&bed, 1));
     BED_CHECK(bed_knock(&bed, 1, 7, false, 50) < 0);
 }
@@ -78,8 +78,8 @@ static void test_warm(void)
     bed_start(&bed, 2, "serve", "7", &s);
     print_steps("warm", &s);
     BED_CHECK(s.warm);
-    BED_CHECK(bed_knock(&bed, 2, 7, false, 1000) >= 0);
-    BED_CHECK(bed_knock(&bed, 2, 7, true, 1000) >= 0);
+    BED_CHECK(bed_knock(&bed, 2, 7, false, 5000) >= 0);
+    BED_CHECK(bed_knock(&bed, 2, 7, true, 5000) >= 0);
     BED_CHECK(bed_release(&bed, 2));
 
     bed_plan(&bed, &plan, 3, "serve", "7"); /* asked to be cold, it is cold though shells are ready */
@@ -164,12 +164,12 @@ static void test_pause_stats_update(void)
 
     bed_id(6, id.id);
     bed_start(&bed, 6, "serve", "7", NULL);
-    BED_CHECK(bed_knock(&bed, 6, 7, false, 1000) >= 0);
+    BED_CHECK(bed_knock(&bed, 6, 7, false, 5000) >= 0);
     BED_CHECK(bed_ask(&bed, MESSAGE_PAUSE, &id, NULL) == MESSAGE_DONE);
     BED_CHECK(bed_list(&bed, list, 4) == 1 && list[0].paused && list[0].running);
     BED_CHECK(bed_knock(&bed, 6, 7, false, 50) < 0); /* the kernel takes the connection, the application is silent */
     BED_CHECK(bed_ask(&bed, MESSAGE_RESUME, &id, NULL) == MESSAGE_DONE);
-    BED_CHECK(bed_knock(&bed, 6, 7, false, 1000) >= 0);
+    BED_CHECK(bed_knock(&bed, 6, 7, false, 5000) >= 0);
     memcpy(update.id, id.id, sizeof(id.id));
     BED_CHECK(strcmp(bed_refusal(&bed, MESSAGE_UPDATE, &update), "") == 0);
     update.limits.cpu_milli = 1ull << 60;

@@ -190,7 +190,7 @@ static void test_rubbish(void)
     proto_message_end(&m);
     close(fd);
     bed_connect(&bed);
-    BED_CHECK(bed_knock(&bed, 5, 7, false, 1000) >= 0);
+    BED_CHECK(bed_knock(&bed, 5, 7, false, 5000) >= 0);
     BED_CHECK(bed_release(&bed, 5));
 }
 
@@ -267,7 +267,7 @@ static void test_full_run(void)
         if (!*code)
             BED_CHECK(bed_release(&bed, 12));
         plan_clear(&p);
-        BED_CHECK(bed_knock(&bed, 10, 7, false, 1000) >= 0);
+        BED_CHECK(bed_knock(&bed, 10, 7, false, 5000) >= 0);
         struct remains now;
         for (int i = 0; i < 100; i++) { /* interfaces die a little later */
             bed_count(&bed, &now);
