@@ -96,7 +96,7 @@ int units_size(const char *text, const char *path, uint64_t *ret_bytes, struct e
 
 int units_duration(const char *text, const char *path, uint32_t *ret_ms, struct error **err)
 {
-    uint64_t ms;
+    uint64_t ms = 0;
     int r = parse_with_unit(text, path, durations, sizeof(durations) / sizeof(durations[0]), "ms s m", &ms, err);
 
     if (r < 0)
