@@ -18,6 +18,7 @@ size_t mock_output_size;
 void (*mock_exit)(int status);
 
 static struct nf_tcp connections[MOCK_CONNECTIONS];
+static size_t high; /* connections[high] and above were never used */
 static struct nf_udp sockets[MOCK_SOCKETS];
 static struct nf_listener listeners[MOCK_LISTENERS];
 static struct nf_timer *timers;
@@ -58,7 +59,7 @@ void nf_timer_start(struct nf_timer *timer, uint64_t due)
 
 void mock_pump(void)
 {
-    for (size_t i = 0; i < MOCK_CONNECTIONS; i++) {
+    for (size_t i = 0; i < high; i++) {
         struct nf_tcp *t = &connections[i];
         if (t->used && !t->connecting && t->want_write && t->room && t->ops->writable)
             t->ops->writable(t, t->context);
@@ -116,6 +117,7 @@ static struct nf_tcp *new_tcp(const struct nf_addr *peer)
         struct nf_tcp *t = &connections[i];
         if (t->used)
             continue;
+        high = i >= high ? i + 1 : high;
         memset(t, 0, sizeof *t);
         t->used = true;
         t->peer = *peer;
