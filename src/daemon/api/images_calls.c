@@ -69,9 +69,5 @@ int post_pull(struct request *request, struct error **err)
     struct operation *operation;
     int r = images_pull(request->api->images, request->json, &request->times, &operation, err);
 
-    if (r < 0)
-        return r;
-    core_render_operation(request->api->core, operation, &request->out);
-    snprintf(request->location, sizeof(request->location), "/v1/operations/%s", core_operation_id(operation));
-    return answer_when_committed(request, MHD_HTTP_ACCEPTED, err);
+    return r < 0 ? r : answer_operation(request, operation, err);
 }

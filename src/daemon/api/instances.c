@@ -30,7 +30,7 @@ int answer_when_committed(struct request *request, unsigned status, struct error
     return core_commit_then(request->api->core, on_committed, request, err);
 }
 
-static int answer_operation(struct request *request, const struct operation *operation, struct error **err)
+int answer_operation(struct request *request, const struct operation *operation, struct error **err)
 {
     core_render_operation(request->api->core, operation, &request->out);
     snprintf(request->location, sizeof(request->location), "/v1/operations/%s", core_operation_id(operation));

@@ -166,6 +166,5 @@ int post_cancel(struct request *request, struct error **err)
 
     if (r < 0)
         return r;
-    core_render_operation(request->api->core, operation, &request->out);
-    return answer_when_committed(request, MHD_HTTP_ACCEPTED, err);
+    return answer_operation(request, operation, err);
 }

@@ -37,8 +37,9 @@ void *request_new(void *context, const char *uri, struct MHD_Connection *connect
     request->times.arrived_ns = monotonic_ns();
     request->uri = strdup(uri);
     client->request = request;
+    if (client->used) /* the first request's time runs from the connection's begin */
+        client_phase(client, PHASE_HEADER);
     client->used = false;
-    client_phase(client, PHASE_HEADER);
     return request;
 }
 

@@ -186,6 +186,8 @@ extern const size_t api_route_count;
 int request_instance(struct request *request, struct instance **ret, struct error **err);
 /* Answers with request->out and status when everything asked for is on the disk. */
 int answer_when_committed(struct request *request, unsigned status, struct error **err);
+/* The same with 202, the operation and its Location. */
+int answer_operation(struct request *request, const struct operation *operation, struct error **err);
 
 /* Handlers, by file. */
 int get_version(struct request *, struct error **);

@@ -46,6 +46,7 @@ struct source {
 
 struct stream {
     struct api *api;
+    struct server *server;
     struct request *request; /* before the upgrade, NULL after */
     struct stream *next, *previous;
     char instance[INSTANCE_ID_SIZE];
@@ -79,6 +80,7 @@ static struct stream *stream_new(struct request *request, const struct instance 
     if (!stream)
         return NULL;
     stream->api = request->api;
+    stream->server = request->client->server;
     stream->request = request;
     stream->socket = stream->input_fd = -1;
     for (int i = 0; i < 2; i++)
@@ -139,6 +141,7 @@ static void stream_close(struct stream *stream)
     if (stream->next)
         stream->next->previous = stream->previous;
     MHD_upgrade_action(stream->handle, MHD_UPGRADE_ACTION_CLOSE);
+    sd_event_source_set_enabled(stream->server->run_source, SD_EVENT_ONESHOT); /* as in request_resume() */
     stream_free(stream);
 }
 
