@@ -19,7 +19,7 @@
 #include "bench/metrics/metric.h"
 #include "bench/probe/echo.h"
 
-enum { LATE_MAX_NS = 3000000, TRIES = 5 };
+enum { LATE_MAX_MS = 1, TRIES = 7 };
 
 static struct mock mock;
 
@@ -60,25 +60,30 @@ static void test_known_delay(void **state)
         assert_false(r.has_syn_ack);
     }
     print_message("first RST %.3f ms after the address was there\n", (double)best / 1e6);
-    assert_true(best < LATE_MAX_NS / 10);
+    assert_true(best < LATE_MAX_MS * 1000000);
 }
 
 static void test_rst_before_syn_ack(void **state)
 {
-    struct flood_result r;
-    struct flood *f;
-    int64_t up, up_after, open, open_after;
+    int64_t best = INT64_MAX;
 
-    start(2, &f);
-    assert_int_equal(mock_appear(&mock, &up, &up_after, NULL), 0);
-    poll(NULL, 0, 10);
-    assert_int_equal(mock_listen(&mock, &open, &open_after, NULL), 0);
-    flood_finish(f, true, 1000, &r);
-    assert_true(r.has_rst && r.has_syn_ack);
-    assert_true(r.rst_ns < open);
-    assert_true(r.syn_ack_ns >= open);
-    assert_true(r.syn_ack_ns - r.rst_ns >= 9000000);
-    assert_true(r.syn_ack_ns - open_after < LATE_MAX_NS * 3);
+    for (int i = 0; i < TRIES; i++) {
+        struct flood_result r;
+        struct flood *f;
+        int64_t up, up_after, open, open_after;
+
+        clean(NULL);
+        start(2, &f);
+        assert_int_equal(mock_appear(&mock, &up, &up_after, NULL), 0);
+        poll(NULL, 0, 10);
+        assert_int_equal(mock_listen(&mock, &open, &open_after, NULL), 0);
+        flood_finish(f, true, 1000, &r);
+        assert_true(r.has_rst && r.has_syn_ack);
+        assert_true(r.rst_ns >= up && r.rst_ns < open);
+        assert_true(r.syn_ack_ns >= open);
+        best = r.syn_ack_ns - open < best ? r.syn_ack_ns - open : best;
+    }
+    assert_true(best < LATE_MAX_MS * 1000000);
 }
 
 static void test_nobody(void **state)
@@ -124,6 +129,8 @@ static int early_create(struct subject *s, struct subject_instance *ret, struct 
     return r;
 }
 
+static double true_rst_ms, true_syn_ack_ms; /* when they became possible, counted from the create call */
+
 static int true_create(struct subject *s, struct subject_instance *ret, struct error **err)
 {
     int64_t a, b, t0 = realtime_ns();
@@ -131,9 +138,11 @@ static int true_create(struct subject *s, struct subject_instance *ret, struct e
 
     poll(NULL, 0, 5);
     r = mock_appear(&mock, &a, &b, err);
+    true_rst_ms = (double)(a - t0) / 1e6;
     poll(NULL, 0, 5);
     if (r == 0)
         r = mock_listen(&mock, &a, &b, err);
+    true_syn_ack_ms = (double)(a - t0) / 1e6;
     *ret = (struct subject_instance){.t0_ns = t0};
     return r;
 }
@@ -169,15 +178,25 @@ static void test_reply_before_call_fails(void **state)
     assert_non_null(strstr(o[0].reason, "before the create call"));
 }
 
+/* Never early, whatever the load; and on the spot in the best of some tries. */
 static void test_metric_of_known_delays(void **state)
 {
-    struct outcome o[2] = {0};
+    double best_rst = 1e9, best_syn_ack = 1e9;
 
-    run_metric(true_create, o);
-    assert_int_equal(o[0].kind, OUTCOME_MEASURED);
-    assert_int_equal(o[1].kind, OUTCOME_MEASURED);
-    assert_true(o[0].value >= 5 && o[0].value < 5 + 3);
-    assert_true(o[1].value >= 10 && o[1].value < 10 + 6);
+    for (int i = 0; i < TRIES; i++) {
+        struct outcome o[2] = {0};
+
+        run_metric(true_create, o);
+        assert_int_equal(o[0].kind, OUTCOME_MEASURED);
+        assert_int_equal(o[1].kind, OUTCOME_MEASURED);
+        assert_true(o[0].value >= true_rst_ms && true_rst_ms >= 5);
+        assert_true(o[1].value >= true_syn_ack_ms && true_syn_ack_ms >= true_rst_ms + 5);
+        best_rst = fmin(best_rst, o[0].value - true_rst_ms);
+        best_syn_ack = fmin(best_syn_ack, o[1].value - true_syn_ack_ms);
+    }
+    print_message("RST %.3f ms late, SYN-ACK %.3f ms late\n", best_rst, best_syn_ack);
+    assert_true(best_rst < LATE_MAX_MS);
+    assert_true(best_syn_ack < LATE_MAX_MS);
 }
 
 static void test_echo(void **state)
