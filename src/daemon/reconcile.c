@@ -743,10 +743,41 @@ static void orphan(struct core *core, struct operation *op)
     op->state = OPERATION_ROLLED_BACK;
     op->timer = sd_event_source_disable_unref(op->timer);
     op->orphan_slot = instance_slot(core, op->instance);
-    op->instance->operation = NULL;
+    if (op->instance->operation == op)
+        op->instance->operation = NULL;
     op->instance = NULL;
     events_drop(core, NULL, op->id);
     operation_settle(op);
+}
+
+/* The start was through before its commit failed: what it made is taken back by an operation of its own. */
+static void take_back_start(struct core *core, struct operation *op, const struct error *err)
+{
+    struct instance *i = op->instance;
+    struct operation *back;
+
+    if (!i->stored) {
+        if (i->held)
+            release_unknown(core, instance_slot(core, i), i->id);
+        orphan(core, op);
+        return;
+    }
+    op->state = OPERATION_ROLLED_BACK;
+    if (!op->error)
+        op->error = error_copy(err);
+    i->wanted = WANTED_STOPPED;
+    mark_instance(core, i);
+    back = instance_state_runs(i->state) ? operation_new(core, OPERATION_OPERATE, i, NULL) : NULL;
+    if (!back)
+        return;
+    back->automatic = true;
+    back->change_to = "STOPPED";
+    back->stage = STAGE_KILL;
+    i->operation = back;
+    mark_operation(core, back);
+    event_operation(core, "operation.started", back);
+    operation_enter(core, back, OPERATION_PROCESSING);
+    advance(back);
 }
 
 void operation_undo(struct core *core, struct operation *op, const struct error *err)
@@ -754,8 +785,12 @@ void operation_undo(struct core *core, struct operation *op, const struct error 
     struct instance *i = op->instance;
 
     op->uncommitted = false;
-    if (!i || operation_state_ended(op->state)) {
+    if (!i) {
         operation_settle(op);
+        return;
+    }
+    if (operation_state_ended(op->state)) {
+        take_back_start(core, op, err);
         return;
     }
     if (i->stored && op->sent && op->stage == STAGE_START) {
