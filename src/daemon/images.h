@@ -14,7 +14,8 @@
 struct images;
 struct image_upload;
 
-/* Reads the records, empties the spool, registers with the core (core_set_images). Open after the core, close before. */
+/* Reads the records, empties the spool, registers with the core (core_set_images). Open after the core, close before.
+ */
 int images_open(struct core *, struct images **ret, struct error **err);
 void images_close(struct images *); /* accepts NULL */
 
