@@ -14,13 +14,13 @@ enum { DATAGRAMS_PER_ROUND = 32, REPORT_TRIES = 10, BLIND_TRIES = 3, MAX_REFUSAL
 #define LINGER_NS 2000000000ull
 #define IDLE_NS   (10 * NS_PER_S)
 
-static const uint8_t no_test[4];
+enum { NO_TEST = 4 }; /* the zero word of a datagram that asks for nothing */
 
 static int send_datagram(struct flow *flow, int64_t seq, size_t size)
 {
     struct wire_prefix prefix = {.seq = seq, .sent = nf_wall_clock()};
     uint8_t header[WIRE_DATAGRAM + WIRE_HEADER];
-    size_t header_size = WIRE_DATAGRAM + sizeof no_test;
+    size_t header_size = WIRE_DATAGRAM + NO_TEST;
     memset(header, 0, header_size);
     if (flow->header_size && (size >= flow->header_size || flow->receives)) {
         header_size = flow->header_size;
