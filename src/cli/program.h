@@ -5,6 +5,9 @@
 
 #include "cli/cli.h"
 
+/* The directory this program lies in. Caller frees. */
+char *program_directory(void);
+
 /* The path of the program called name (caller frees), or NULL with *err naming where it was looked for. */
 char *program_find(const char *name, struct error **err);
 

@@ -26,7 +26,7 @@ static const char *const places[] = {".",
                                      "/usr/sbin",
                                      "/usr/libexec/coracle"};
 
-static char *own_directory(void)
+char *program_directory(void)
 {
     char path[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
@@ -48,7 +48,7 @@ static bool is_program(const char *path)
 
 char *program_find(const char *name, struct error **err)
 {
-    auto_free char *own = own_directory();
+    auto_free char *own = program_directory();
 
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         bool is_absolute = *places[i] == '/';
@@ -154,7 +154,7 @@ static int run_bench(struct cli *cli, const struct args *args, struct error **er
 
 static int run_build(struct cli *cli, const struct args *args, struct error **err)
 {
-    return become(cli, "coracle-pack", args->words, args->word_count, err);
+    return become(cli, "pack-image", args->words, args->word_count, err);
 }
 
 const struct command command_bench = {
@@ -174,8 +174,10 @@ const struct command command_build = {
     .section = "Images and networks",
     .synopsis = "[OPTIONS] ...",
     .summary = "Pack an application as a container image",
-    .text = "Starts coracle-pack, which has the options: coracle build --help. Makes an OCI archive of a program or a "
-            "directory; coracle image import takes it.",
+    .examples = "  coracle build -o fw.oci.tar -r fw:1 -e /firewall ./firewall=/firewall",
+    .text = "Starts pack-image, which has the options: coracle build --help. Makes an OCI archive of files and "
+            "directories, "
+            "from scratch and reproducibly; coracle image import takes it.",
     .max_words = -1,
     .raw = true,
     .run = run_build,

@@ -204,24 +204,13 @@ static int spawn(const struct site *site, const struct process *p, char **argv, 
     return 0;
 }
 
-/* In a build tree the two helpers lie in two folders; the launcher wants one. Returns an owned path or NULL. */
-static char *helper_directory(const struct site *site, struct error **err)
+/* Two links beside each other, where every account may follow them: RUN is closed to others. Returns an owned path. */
+static char *link_helpers(const char *init, const char *unpack, struct error **err)
 {
-    auto_free char *init = program_find("coracle-init", NULL), *unpack = program_find("coracle-unpack", NULL);
-    char *slash = init ? strrchr(init, '/') : NULL, *other = unpack ? strrchr(unpack, '/') : NULL;
-    auto_free char *directory = NULL, *a = NULL, *b = NULL;
+    auto_free char *own = program_directory(), *directory = text_printf("%s/../../libexec", own);
+    auto_free char *a = text_printf("%s/coracle-init", directory), *b = text_printf("%s/coracle-unpack", directory);
+    char *real;
 
-    if (!init || !unpack) {
-        error_set(err, ENOENT, "INVALID_VALUE", "the program %s is not installed",
-                  init ? "coracle-unpack" : "coracle-init");
-        error_hint(err, "install all of coracle (meson install), or build it: ninja");
-        return NULL;
-    }
-    if (slash - init == other - unpack && !strncmp(init, unpack, (size_t)(slash - init)))
-        return text_printf("%.*s", (int)(slash - init), init);
-    directory = text_printf("%s/libexec", site->run_dir);
-    a = text_printf("%s/coracle-init", directory);
-    b = text_printf("%s/coracle-unpack", directory);
     if (mkdir(directory, 0755) < 0 && errno != EEXIST) {
         error_set_errno(err, errno, "INTERNAL", "the directory %s cannot be made", directory);
         return NULL;
@@ -232,7 +221,25 @@ static char *helper_directory(const struct site *site, struct error **err)
         error_set_errno(err, errno, "INTERNAL", "links in %s", directory);
         return NULL;
     }
-    return take_ptr(directory);
+    real = realpath(directory, NULL);
+    return real ? real : take_ptr(directory);
+}
+
+/* Installed, both helpers lie in one folder; in a build tree in two, and the launcher wants one. */
+static char *helper_directory(struct error **err)
+{
+    auto_free char *init = program_find("coracle-init", NULL), *unpack = program_find("coracle-unpack", NULL);
+    char *slash = init ? strrchr(init, '/') : NULL, *other = unpack ? strrchr(unpack, '/') : NULL;
+
+    if (!init || !unpack) {
+        error_set(err, ENOENT, "INVALID_VALUE", "the program %s is not installed",
+                  init ? "coracle-unpack" : "coracle-init");
+        error_hint(err, "install all of coracle (meson install), or build it: ninja");
+        return NULL;
+    }
+    if (slash - init == other - unpack && !strncmp(init, unpack, (size_t)(slash - init)))
+        return text_printf("%.*s", (int)(slash - init), init);
+    return link_helpers(init, unpack, err);
 }
 
 static int start_process(const struct cli *cli, struct site *site, const struct args *args, const struct process *p,
@@ -247,7 +254,7 @@ static int start_process(const struct cli *cli, struct site *site, const struct 
     if (!path)
         return -ENOENT;
     if (p->is_privileged) {
-        helpers = helper_directory(site, err);
+        helpers = helper_directory(err);
         if (!helpers)
             return -ENOENT;
         argv[n++] = (char *)"--libexec-dir";

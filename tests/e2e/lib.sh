@@ -12,7 +12,7 @@ WORK=$(mktemp -d /tmp/coracle-e2e.XXXXXX)
 RUN=$WORK/run STATE=$WORK/state CGROUP=coracle-e2e-$$
 OUT= ERR= STATUS=0 CASE= FAILURES=0 ASSERTIONS=0
 unset CORACLE_TOKEN NO_COLOR CORACLE_CERT CORACLE_KEY CORACLE_CACERT
-export CORACLE_HOST=unix://$RUN/api.sock LC_ALL=C.UTF-8 TERM=xterm
+export CORACLE_HOST=unix://$RUN/api.sock LC_ALL=C.UTF-8 TERM=xterm PYTHONDONTWRITEBYTECODE=1
 
 # Ends the test as skipped, with the reason.
 skip()
@@ -43,7 +43,8 @@ _cleanup()
 trap _cleanup EXIT
 trap 'exit 1' INT TERM
 
-# Starts a platform of its own: the daemon alone (technology fake), or with a launcher (root only).
+# Starts a platform of its own: the daemon alone (technology fake), or with a launcher (root only). Further words are
+# options of coracle up.
 platform_up()
 {
     local options=(--no-launcher)
@@ -52,8 +53,9 @@ platform_up()
         [ "$(id -u)" = 0 ] || skip "instances of technology container need root"
         options=(--cgroup "$CGROUP")
         WITH_LAUNCHER=1
+        shift
     fi
-    if ! coracle up --run-dir "$RUN" --state-dir "$STATE" --user "$(id -un)" "${options[@]}" >"$WORK/up" 2>&1; then
+    if ! coracle up --run-dir "$RUN" --state-dir "$STATE" --user "$(id -un)" "${options[@]}" "$@" >"$WORK/up" 2>&1; then
         cat "$WORK/up" "$RUN"/*.log
         echo "FAILED: the platform did not start"
         exit 1

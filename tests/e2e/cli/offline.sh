@@ -216,7 +216,7 @@ done
 case_is "bench and build hand words and connection on to their programs"
 mkdir "$WORK/bin"
 cp "$(command -v coracle)" "$WORK/bin"
-for program in coracle-bench coracle-pack; do
+for program in coracle-bench pack-image; do
     printf '#!/bin/sh\necho "${0##*/} $* at $CORACLE_HOST with $CORACLE_TOKEN"; exit 7\n' >"$WORK/bin/$program"
     chmod +x "$WORK/bin/$program"
 done
@@ -224,14 +224,14 @@ run "$WORK/bin/coracle" --token secret --json bench --technology container --run
 expect_status 7
 expect_out_is "coracle-bench --technology container --runs 3 --format=json at $CORACLE_HOST with secret"
 run "$WORK/bin/coracle" build --output x.tar app
-expect_out_is "coracle-pack --output x.tar app at $CORACLE_HOST with "
-rm "$WORK/bin/coracle-pack"
+expect_out_is "pack-image --output x.tar app at $CORACLE_HOST with "
+rm "$WORK/bin/pack-image"
 mkdir "$WORK/bin/alone"
 mv "$WORK/bin/coracle" "$WORK/bin/alone"
 run "$WORK/bin/alone/coracle" build
-if [ ! -x /usr/local/libexec/coracle/coracle-pack ] && [ ! -x /usr/libexec/coracle/coracle-pack ]; then
+if [ ! -x /usr/local/libexec/coracle/pack-image ] && [ ! -x /usr/libexec/coracle/pack-image ]; then
     expect_status 64
-    expect_err "coracle-pack is not installed"
+    expect_err "pack-image is not installed"
 fi
 
 finish

@@ -8,7 +8,7 @@ coracle -q run --no-wait -f - >/dev/null <<<'{technology: fake, name: with-tty, 
 coracle -q wait with-tty --for=started --timeout 5s >/dev/null
 
 case_is "on a terminal"
-WORK=$WORK run python3 "${0%/*}/terminal.py"
+WORK=$WORK run python3 "${0%/*}/terminal_fake.py"
 echo "$OUT"
 expect_status 0
 expect_err_is ""
