@@ -10,14 +10,22 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static char name[] = "/dev/shm/coracle-fuzz-XXXXXX";
+static int directory_fd = -1;
+
+static void tidy(void)
+{
+    unlinkat(directory_fd, "record", 0);
+    rmdir(name);
+}
+
 static int directory(void)
 {
-    static int fd = -1;
-    char name[] = "/dev/shm/coracle-fuzz-XXXXXX";
-
-    if (fd < 0 && mkdtemp(name))
-        fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd;
+    if (directory_fd < 0 && mkdtemp(name)) {
+        directory_fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        atexit(tidy);
+    }
+    return directory_fd;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

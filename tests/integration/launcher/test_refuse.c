@@ -62,6 +62,12 @@ static void test_bad_plans(void)
     p.process.argv[0] = strdup("/missing");
     expect(&p, "START_FAILED");
     bed_plan(&bed, &p, 1, "sleep", NULL);
+    p.root.read_only = false;
+    p.root.writable_bytes = 1 << 20;
+    free(p.process.argv[0]);
+    p.process.argv[0] = strdup("/missing"); /* its writable layer was mounted already */
+    expect(&p, "START_FAILED");
+    bed_plan(&bed, &p, 1, "sleep", NULL);
     p.process.user = strdup("nobody-knows-me");
     expect(&p, "START_FAILED");
     bed_plan(&bed, &p, 1, "sleep", NULL);
