@@ -312,6 +312,8 @@ static int escape_command(char **argv)
     report("perf_event_open", syscall(SYS_perf_event_open, 0, 0, 0, 0, 0));
     report("mknod of a disk", mknod("/dev/shm/disk", S_IFBLK | 0600, makedev(254, 0)));
     report("mknod of memory", mknod("/tmp/mem", S_IFCHR | 0600, makedev(1, 1)));
+    /* Anybody may make an overlay whiteout; only Landlock says no. */
+    report("mknod of a whiteout", mknod("/dev/shm/whiteout", S_IFCHR | 0600, makedev(0, 0)));
     report("AF_ALG socket", socket(38, SOCK_SEQPACKET, 0));
     report("AF_VSOCK socket", socket(40, SOCK_STREAM, 0));
     report("TIOCSTI", ioctl(0, TIOCSTI, "x"));

@@ -133,7 +133,7 @@ static void cpuset_holds(void **state)
     run_init(&run, "show", "/proc/self/status", NULL);
     strcpy(run.plan.limits.cpuset, "4000");
     assert_int_not_equal(run_start(&run), 0);
-    assert_string_equal(run.err->code, "INVALID_VALUE");
+    assert_string_equal(run.err->code, "LIMIT_NOT_ENFORCEABLE");
     run_clear(&run);
 }
 
@@ -189,7 +189,7 @@ static void limits_change_while_it_runs(void **state)
         worse.cpu_milli = 900;
         strcpy(worse.cpuset, "777");
         assert_int_not_equal(container_update(run.container, &worse, run.instance_fd, &run.err), 0);
-        assert_string_equal(run.err->code, "INVALID_VALUE");
+        assert_string_equal(run.err->code, "LIMIT_NOT_ENFORCEABLE");
         assert_int_equal(container_stats(run.container, &a, NULL), 0);
         usleep(1000000);
         assert_int_equal(container_stats(run.container, &b, NULL), 0);
