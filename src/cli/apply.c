@@ -77,7 +77,7 @@ static int read_descriptors(const struct args *args, json_t **ret, struct error 
         {
             if (json_is_array(document))
                 json_array_extend(all, document);
-            else
+            else if (!json_is_null(document)) /* an empty one: a file may end with its separator */
                 json_array_append(all, document);
         }
         json_decref(documents);

@@ -8,7 +8,6 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/descriptor.h"
-#include "model/steps.h"
 
 static int update_one(struct cli *cli, const char *name, const json_t *change, json_t **ret_done, struct error **err)
 {
@@ -149,7 +148,7 @@ static int wait_one(struct cli *cli, const char *name, const char *state, uint64
     int r;
 
     while ((r = condition(cli, name, state, ret, err)) == 0) {
-        if (end_ns && monotonic_ns() >= end_ns) {
+        if (end_ns && clock_ns() >= end_ns) {
             error_set(err, ETIMEDOUT, "TIMEOUT", "%s did not become %s in time", name, state ? state : "removed");
             error_hint(err, "coracle inspect %s shows where it stands", name);
             return -ETIMEDOUT;
@@ -185,7 +184,7 @@ static int run_wait(struct cli *cli, const struct args *args, struct error **err
     if (limit && text_parse_duration_ms(limit, "--timeout", &ms, err) < 0)
         return -EINVAL;
     if (limit)
-        end_ns = monotonic_ns() + ms * 1000000;
+        end_ns = clock_ns() + ms * 1000000;
     for (size_t i = 0; i < args->word_count; i++) {
         json_t *instance = NULL;
 

@@ -248,3 +248,11 @@ int text_split_pair(const char *s, const char *what, char **ret_key, const char 
     *ret_value = equal + 1;
     return 0;
 }
+
+uint64_t clock_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}

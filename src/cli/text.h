@@ -56,6 +56,9 @@ int text_parse_duration_ms(const char *s, const char *what, uint64_t *ret, struc
 
 int text_parse_u64(const char *s, const char *what, uint64_t *ret, struct error **err);
 
+/* CLOCK_MONOTONIC now, in ns. */
+uint64_t clock_ns(void);
+
 /* "key=value" split at the first '='; -EINVAL with *err naming what when there is none or the key is empty. */
 int text_split_pair(const char *s, const char *what, char **ret_key, const char **ret_value, struct error **err);
 

@@ -10,7 +10,6 @@
 #include "cli/common.h"
 #include "cli/rates.h"
 #include "cli/table.h"
-#include "model/steps.h"
 
 enum { COLUMN_COUNT = 9, INTERVAL_MS = 1000 };
 
@@ -122,7 +121,7 @@ static int take_sample(struct cli *cli, struct sample *ret, struct error **err)
 
     if (r < 0)
         return r;
-    ret->at_ns = monotonic_ns();
+    ret->at_ns = clock_ns();
     ret->items = json_incref(json_object_get(answer, "items"));
     json_decref(answer);
     return 0;

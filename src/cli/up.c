@@ -19,7 +19,6 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/program.h"
-#include "model/steps.h"
 
 enum { POLL_MS = 20, READY_MS = 15000, END_MS = 15000 };
 
@@ -296,14 +295,14 @@ static bool is_healthy(struct cli *cli, bool with_launcher)
 
 static int wait_ready(struct cli *cli, const struct site *site, bool with_launcher, struct error **err)
 {
-    uint64_t end = monotonic_ns() + READY_MS * 1000000ULL;
+    uint64_t end = clock_ns() + READY_MS * 1000000ULL;
 
     while (!is_healthy(cli, with_launcher)) {
         if (with_launcher && !running_pid(site, &launcher))
             return not_ready(site, &launcher, "ended at once", err);
         if (!running_pid(site, &daemon_process))
             return not_ready(site, &daemon_process, "ended at once", err);
-        if (monotonic_ns() > end)
+        if (clock_ns() > end)
             return not_ready(site, &daemon_process, "does not answer", err);
         term_status(cli, "waiting for the daemon");
         usleep(POLL_MS * 1000);
@@ -346,7 +345,7 @@ static int start_all(struct cli *cli, struct site *site, const struct args *args
 
 static int run_up(struct cli *cli, const struct args *args, struct error **err)
 {
-    uint64_t start = monotonic_ns();
+    uint64_t start = clock_ns();
     struct site site;
     int r;
 
@@ -361,7 +360,7 @@ static int run_up(struct cli *cli, const struct args *args, struct error **err)
     } else if (r == 0) {
         r = start_all(cli, &site, args, err);
         if (r == 0) {
-            auto_free char *time = text_duration_us((monotonic_ns() - start) / 1000);
+            auto_free char *time = text_duration_us((clock_ns() - start) / 1000);
             auto_free char *detail = text_printf("ready after %s at %s", time, cli->connection.host);
 
             say(cli, &site, "coracle", detail);
@@ -375,7 +374,7 @@ static int run_up(struct cli *cli, const struct args *args, struct error **err)
 static int end_process(const struct cli *cli, struct site *site, const struct process *p, struct error **err)
 {
     pid_t pid = running_pid(site, p);
-    uint64_t end = monotonic_ns() + END_MS * 1000000ULL;
+    uint64_t end = clock_ns() + END_MS * 1000000ULL;
     auto_free char *path = pid_path(site, p), *detail = NULL;
 
     if (!pid) {
@@ -387,7 +386,7 @@ static int end_process(const struct cli *cli, struct site *site, const struct pr
         error_hint(err, "use sudo");
         return -EPERM;
     }
-    while (running_pid(site, p) == pid && monotonic_ns() < end)
+    while (running_pid(site, p) == pid && clock_ns() < end)
         usleep(POLL_MS * 1000);
     if (running_pid(site, p) == pid)
         kill(pid, SIGKILL);

@@ -260,7 +260,7 @@ expect_status 4
 expect_err "differ"
 run coracle inspect --field state one
 expect_out_is "STARTED"
-printf 'name: one\ntechnology: fake\n' >"$WORK/p.yaml"
+printf 'name: one\ntechnology: fake\n---\n' >"$WORK/p.yaml"
 run coracle apply -f "$WORK/p.yaml"
 expect_status 0
 expect_out "0 to create, 1 as wanted, 0 different"
