@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <gnutls/gnutls.h>
-#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -21,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "daemon/api/server.h"
 #include "model/codes.h"
 
@@ -503,16 +503,16 @@ static const char *overdue(struct client *client, uint64_t now, const char **ret
     }
 }
 
+/* Once after the start, and after each peak, what is not needed any more goes back to the host. */
 static void trim(struct api *api)
 {
-    static unsigned peak; /* one API a process: what it counts is the heap's, and that is one too */
-
-    if (api->connections > peak)
-        peak = api->connections;
-    if (peak < TRIM_CONNECTIONS || api->connections > peak / 4)
+    if (api->connections > api->peak_connections)
+        api->peak_connections = api->connections;
+    if (api->trimmed && (api->peak_connections < TRIM_CONNECTIONS || api->connections > api->peak_connections / 4))
         return;
-    malloc_trim(0);
-    peak = 0;
+    memory_give_back();
+    api->trimmed = true;
+    api->peak_connections = 0;
 }
 
 static int on_sweep(sd_event_source *source, uint64_t usec, void *context)

@@ -99,8 +99,8 @@ struct api {
     size_t by_fd_size;
     struct client *first, *last;
     struct holder *holders;
-    unsigned connections, streams, max_connections;
-    bool accept_paused;
+    unsigned connections, streams, max_connections, peak_connections;
+    bool accept_paused, trimmed;
     sd_event_source *sweep_source, *resume_source;
     struct stream *upgraded; /* list of exec and attach streams */
     size_t body_bytes, answer_bytes;

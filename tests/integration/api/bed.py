@@ -48,11 +48,13 @@ class Connection:
         return line
 
     def exactly(self, n):
-        while len(self.rest) < n:
-            if not self.fill():
+        data, self.rest = bytearray(self.rest[:n]), self.rest[n:]
+        while len(data) < n:
+            piece = self.sock.recv(min(1 << 20, n - len(data)))
+            if not piece:
                 raise EOFError('connection ended inside of the body')
-        data, self.rest = self.rest[:n], self.rest[n:]
-        return data
+            data += piece
+        return bytes(data)
 
     def head(self):
         status = int(self.line().split()[1])
@@ -179,6 +181,11 @@ class Daemon:
         with open(f'/proc/{self.process.pid}/status') as f:
             values = dict(l.split(':', 1) for l in f if ':' in l)
         return [int(values[k].split()[0]) * 1024 for k in ('VmRSS', 'RssAnon')]
+
+    def cpu(self):
+        """Seconds of processor time."""
+        with open(f'/proc/{self.process.pid}/schedstat') as f:
+            return int(f.read().split()[0]) / 1e9
 
     def fds(self):
         return len(os.listdir(f'/proc/{self.process.pid}/fd'))
