@@ -258,10 +258,13 @@ static int apply_plan(struct cli *cli, const struct plan *plan, struct error **e
     {
         if (strcmp(text_member(item, "action"), "create") != 0)
             continue;
-        if (create_one(cli, item, &one) < 0) {
+        if (create_one(cli, item, &one) == 0) {
+            json_object_set_new(item, "result", json_string("created"));
+        } else {
             int s = report_error(cli, one);
 
             status = status ? status : s;
+            json_object_set_new(item, "result", json_string(one->code));
             error_free(one);
             one = NULL;
         }
@@ -286,11 +289,12 @@ static int run_apply(struct cli *cli, const struct args *args, struct error **er
     if (r == 0 && !cli->explain)
         r = check_index(args, &plan, err);
     if (r == 0) {
-        if (cli->json && !cli->explain)
-            print_plan_json(&plan, true);
-        else if (!cli->explain)
+        if (!cli->json && !cli->explain)
             print_plan(cli, &plan);
         r = apply_plan(cli, &plan, err);
+        /* What became of each is known only now. */
+        if (cli->json && !cli->explain)
+            print_plan_json(&plan, r == 0);
     }
     plan_clear(&plan);
     return r;

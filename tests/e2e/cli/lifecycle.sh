@@ -264,6 +264,12 @@ printf 'name: one\ntechnology: fake\n---\n' >"$WORK/p.yaml"
 run coracle apply -f "$WORK/p.yaml"
 expect_status 0
 expect_out "0 to create, 1 as wanted, 0 different"
+printf 'name: good\ntechnology: fake\n---\nname: bad\ntechnology: fake\nfault: {step: start}\n' >"$WORK/p.yaml"
+run coracle apply --json -f "$WORK/p.yaml"
+expect_status 1
+expect_json 'j["applied"] is False and [i["result"] for i in j["items"]] == ["created", "START_FAILED"]'
+expect_json_error 'j["code"] == "START_FAILED"'
+coracle -q rm -f good bad >/dev/null
 
 case_is "images of an empty store"
 run coracle images
