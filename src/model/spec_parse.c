@@ -100,14 +100,11 @@ static int read_size(const json_t *v, const char *path, uint64_t min, uint64_t *
 
 static int read_duration(const json_t *v, const char *path, uint32_t *ret, struct error **err)
 {
-    const char *text;
-    int r = json_read_string(v, path, &text, err);
-
-    if (r < 0) {
-        error_hint(err, "write a unit: \"100ms\", \"10s\", \"2m\"");
-        return r;
-    }
-    return units_duration(text, path, ret, err);
+    if (json_is_string(v))
+        return units_duration(json_string_value(v), path, ret, err);
+    error_set(err, EINVAL, "INVALID_VALUE", "%s: expected a duration, found %s", path, json_type_words(v));
+    error_hint(err, "write it with its unit: \"100ms\", \"10s\", \"2m\"");
+    return -EINVAL;
 }
 
 static int read_signal(const json_t *v, const char *path, int *ret, struct error **err)
