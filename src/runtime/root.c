@@ -91,6 +91,7 @@ static int clone_layer(int layer_fd, int userns_fd)
 {
     struct mount_attr attr = {
         .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_IDMAP,
+        .propagation = MS_PRIVATE, /* a clone stays in its source's peer group, and pivot_root refuses shared mounts */
         .userns_fd = (uint64_t)userns_fd,
     };
     auto_fd int fd = sys_open_tree(layer_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
@@ -149,9 +150,12 @@ static int find_writable(int instance_dirfd)
     if (instance_dirfd < 0 || fstat(instance_dirfd, &parent) ||
         fstatat(instance_dirfd, "writable", &st, AT_SYMLINK_NOFOLLOW) || st.st_dev == parent.st_dev)
         return -ENOENT;
-    int fd = sys_open_tree(instance_dirfd, "writable", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+    struct mount_attr attr = {.propagation = MS_PRIVATE};
+    auto_fd int fd = sys_open_tree(instance_dirfd, "writable", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
 
-    return fd < 0 ? -errno : fd;
+    if (fd < 0 || syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)))
+        return -errno;
+    return take_fd(&fd);
 }
 
 int root_keep_writable(int writable_fd, int instance_dirfd, struct error **err)

@@ -106,10 +106,15 @@ void harness_open(void)
         fprintf(stderr, "TEST_INIT and TEST_GUEST must name the programs\n");
         exit(1);
     }
-    snprintf(harness.base, sizeof(harness.base), "/tmp/coracle-test-XXXXXX");
+    /* A file system that can be idmapped: tmpfs only since Linux 6.3. */
+    snprintf(harness.base, sizeof(harness.base), "%.40s/coracle-test-XXXXXX",
+             getenv("TEST_BASE") ? getenv("TEST_BASE") : "/tmp");
     if (!mkdtemp(harness.base))
         die(harness.base);
     chmod(harness.base, 0755);
+    /* Shared, as everything is on a host with systemd: what is cloned from it must not stay so. */
+    if (mount(harness.base, harness.base, NULL, MS_BIND, NULL) || mount(NULL, harness.base, NULL, MS_SHARED, NULL))
+        die(harness.base);
     for (int i = 0; i < 2; i++) {
         snprintf(path, sizeof(path), "%s/%s", harness.base, i ? "instances" : "layers");
         if (mkdir(path, 0700))
@@ -163,6 +168,7 @@ void harness_close(void)
 {
     runtime_close(harness.runtime);
     close(harness.layers_fd);
+    umount2(harness.base, MNT_DETACH);
     nftw(harness.base, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     if (remove_parents())
         exit(1);

@@ -174,7 +174,7 @@ static void hostile_03_rename_exchange_during_mounts(void **state)
     snprintf(swapper.b, sizeof(swapper.b), "%s/swap", layer);
     assert_int_equal(symlink("/etc", swapper.b), 0);
     pthread_create(&thread, NULL, swap_for_ever, &swapper);
-    for (unsigned i = 0; i < 400 && (i < 60 || __atomic_load_n(&swapper.swaps, __ATOMIC_RELAXED) < 100000); i++) {
+    for (unsigned i = 0; i < 2000 && (i < 60 || __atomic_load_n(&swapper.swaps, __ATOMIC_RELAXED) < 100000); i++) {
         run_init(&run, "types", "/proc", "/sys", "/dev", "/etc", NULL);
         use_layer(&run, digest);
         if (i % 2) {
