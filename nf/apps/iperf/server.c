@@ -5,7 +5,9 @@
  */
 #include "flow.h"
 
-enum { HEADER_S = 5 };
+enum { HEADER_S = 5, BACK_TRIES = 40 };
+
+#define BACK_PAUSE_NS 50000000ull
 
 static struct {
     struct nf_addr local;
@@ -14,14 +16,40 @@ static struct {
     void (*done)(struct flow *flow);
 } server;
 
+static void connect_back(const struct flow *asked, unsigned tries);
+
+/*
+ * A client may ask before its listener stands (iperf 2.1.8 starts both at once, in two threads), and waits for ever
+ * when we give up: so a refusal is tried again for a while.
+ */
 static void on_back_done(struct flow *flow)
 {
-    if (flow->error && !flow->announced)
+    if (!flow->error || flow->announced)
+        return;
+    if (flow->error == NF_REFUSED && flow->tries < BACK_TRIES)
+        connect_back(flow, flow->tries + 1);
+    else
         report_trouble("cannot connect back for -r or -d", &flow->peer);
 }
 
+static void start_back(struct flow *f)
+{
+    int error = f->udp ? nf_udp_open(NULL, &f->peer, &flow_udp_ops, f, &f->sock)
+                       : nf_tcp_connect(&f->peer, NULL, &flow_tcp_ops, f, &f->tcp);
+    f->tries = f->udp ? 0 : f->tries; /* flow_udp.c counts repetitions with it */
+    if (error)
+        flow_finish(f, error);
+    else if (f->udp)
+        flow_udp_start(f);
+}
+
+static void on_back_turn(struct nf_timer *timer)
+{
+    start_back(timer->context);
+}
+
 /* The second half of -r and -d: we become the client's client. */
-static void connect_back(const struct flow *asked)
+static void connect_back(const struct flow *asked, unsigned tries)
 {
     struct nf_addr peer = asked->peer;
     peer.port = asked->test.port;
@@ -31,24 +59,27 @@ static void connect_back(const struct flow *asked)
         return;
     }
     f->peer = peer;
+    f->test = asked->test;
     f->sends = true;
     f->evictable = true;
     f->note = "reverse";
     f->asks_report = f->udp;
     f->done = on_back_done;
-    flow_limit_from(f, &asked->test);
-    int error = f->udp ? nf_udp_open(NULL, &peer, &flow_udp_ops, f, &f->sock)
-                       : nf_tcp_connect(&peer, NULL, &flow_tcp_ops, f, &f->tcp);
-    if (error)
-        flow_finish(f, error);
-    else if (f->udp)
-        flow_udp_start(f);
+    f->tries = tries;
+    flow_limit_from(f, &f->test);
+    /* Datagrams are not repeated: the client's listener must stand before the first. */
+    if (!tries && !(f->udp && f->test.at_once)) {
+        start_back(f);
+        return;
+    }
+    f->guard.fire = on_back_turn;
+    nf_timer_start(&f->guard, nf_now() + BACK_PAUSE_NS);
 }
 
 static void on_done(struct flow *flow)
 {
     if (flow->test.both && !flow->test.at_once && !flow->error)
-        connect_back(flow);
+        connect_back(flow, 0);
     if (server.done && flow->announced)
         server.done(flow);
 }
@@ -78,7 +109,7 @@ static void begin_tcp(struct flow *flow, const struct wire_test *test, size_t si
     }
     flow_tcp_receive(flow, size);
     if (test->both && test->at_once)
-        connect_back(flow);
+        connect_back(flow, 0);
 }
 
 /* Gathers the header byte by byte if need be; what follows it, and itself, is counted as received. */
@@ -186,7 +217,7 @@ static void begin_udp(const struct nf_addr *from, const struct wire_test *test, 
     flow_udp_start(flow);
     flow_udp_receive(flow, data, size, received);
     if (test->both && test->at_once)
-        connect_back(flow);
+        connect_back(flow, 0);
 }
 
 static void on_datagram(struct nf_udp *udp, void *context, const struct nf_addr *from, const uint8_t *data, size_t size,

@@ -182,11 +182,13 @@ def test_udp(binary):
             if "-R" not in mode:
                 assert sent.keys() == reports.keys() and sent, everything
             for i, report in reports.items():
-                # Debian's server drops what arrives while it hands a new flow over to a socket: with -P, a datagram or two.
-                lost = sent[i]["datagrams"] * 1470 - report["bytes"] if family == 4 else None
+                # With -P Debian's server itself loses a few at the start, from its own client too (measured: 18 of 32
+                # flows, up to 4 each, on a busy machine; our server none of either). So only there loss is allowed,
+                # up to one in twenty, and what is missing must be exactly what was reported lost.
+                missing = sent[i]["bytes"] - report["bytes"]
                 assert report["datagrams"] == sent[i]["datagrams"], (report, sent[i])
-                assert report["lost"] <= (2 if "-P" in mode else 0), (report, sent[i])
-                assert lost in (None, report["lost"] * 1470), (report, sent[i])
+                assert report["lost"] <= (sent[i]["datagrams"] // 20 if "-P" in mode else 0), (report, sent[i])
+                assert missing == report["lost"] * (1470 if family == 4 else 1450), (report, sent[i])
     # The final report our server gives must be the one Debian's client prints.
     with Server(binary, "-s", "-u", "--json", udp=True) as server:
         text = "\n".join(run_client(REAL, "-c", V4[1], "-u", "-t", "0.5", "-b", "1m"))

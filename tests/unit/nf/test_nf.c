@@ -394,6 +394,41 @@ static void test_server_connects_back(void **state)
     assert_quiet();
 }
 
+/* The client's listener comes up late: refused for a while, then there. Never there: given up, and said. */
+static void test_server_connects_back_late(void **state)
+{
+    (void)state;
+    uint8_t header[sizeof tcp_header];
+    memcpy(header, tcp_header, sizeof header);
+    header[0] = 0xc0;
+    header[3] = 0x79;
+    for (int ever = 0; ever < 2; ever++) {
+        struct nf_addr peer = peer_of(12);
+        struct nf_tcp *t = mock_accept(PORT, &peer), *back;
+        unsigned refused = 0;
+        mock_deliver(t, header, sizeof header);
+        reset_output();
+        while ((back = mock_outgoing(PORT)) && !(ever && refused == 3)) {
+            mock_fail(back, NF_REFUSED);
+            assert_null(mock_outgoing(PORT)); /* not at once */
+            mock_advance(60000000);
+            refused++;
+        }
+        assert_true((back != NULL) == ever);
+        assert_int_equal(refused, ever ? 3 : 41);
+        if (ever) {
+            mock_connected(back);
+            mock_advance(NS_PER_S);
+            assert_int_equal(back->sent, 0x40000);
+            mock_end(back);
+        } else {
+            assert_output("cannot connect back");
+        }
+        mock_end(t);
+    }
+    assert_quiet();
+}
+
 static void test_server_bad_peers(void **state)
 {
     (void)state;
@@ -581,11 +616,17 @@ int main(void)
         cmocka_unit_test(test_prefix),
     };
     const struct CMUnitTest server[] = {
-        cmocka_unit_test(test_server_counts),        cmocka_unit_test(test_server_plain_stream),
-        cmocka_unit_test(test_server_reverse),       cmocka_unit_test(test_server_reverse_timed),
-        cmocka_unit_test(test_server_connects_back), cmocka_unit_test(test_server_bad_peers),
-        cmocka_unit_test(test_server_flood),         cmocka_unit_test(test_server_flood_with_headers),
-        cmocka_unit_test(test_udp_counts),           cmocka_unit_test(test_udp_bad_peers),
+        cmocka_unit_test(test_server_counts),
+        cmocka_unit_test(test_server_plain_stream),
+        cmocka_unit_test(test_server_reverse),
+        cmocka_unit_test(test_server_reverse_timed),
+        cmocka_unit_test(test_server_connects_back),
+        cmocka_unit_test(test_server_connects_back_late),
+        cmocka_unit_test(test_server_bad_peers),
+        cmocka_unit_test(test_server_flood),
+        cmocka_unit_test(test_server_flood_with_headers),
+        cmocka_unit_test(test_udp_counts),
+        cmocka_unit_test(test_udp_bad_peers),
         cmocka_unit_test(test_udp_reverse_ends),
     };
     return cmocka_run_group_tests(pure, NULL, NULL) + cmocka_run_group_tests(server, start_server, NULL);
