@@ -182,6 +182,11 @@ class Daemon:
             values = dict(l.split(':', 1) for l in f if ':' in l)
         return [int(values[k].split()[0]) * 1024 for k in ('VmRSS', 'RssAnon')]
 
+    def sanitized(self):
+        """Built with AddressSanitizer: memory and time say nothing then."""
+        with open(f'/proc/{self.process.pid}/maps') as f:
+            return 'libasan' in f.read()
+
     def cpu(self):
         """Seconds of processor time."""
         with open(f'/proc/{self.process.pid}/schedstat') as f:
@@ -223,6 +228,11 @@ class Case(unittest.TestCase):
         cls.daemon.remove()
         assert alive is None, f'coracled ended on the way ({alive}): {words}'
         assert code == 0, f'coracled ended with {code}: {words}'
+
+    def expect_memory(self, private_max):
+        """The daemon's private memory stays below."""
+        if not self.daemon.sanitized():
+            self.assertLess(self.daemon.memory()[1], private_max)
 
     def expect(self, answer, status, code=None):
         self.assertEqual(answer.status, status, answer)

@@ -77,7 +77,7 @@ class Hostile(bed.Case):
         for text in ('', '{', '[]', '"x"', 'null', '{"a":1,"a":2}', '{"name":"\\u0000"}', '{"name":"\\ud800"}', b'{"name":"\xff\xfe"}',
                      '{"a":1e999}', '{"a":99999999999999999999}', '{"a":NaN}', '{} {}', deep, wide, b'\0', b'{}\0'):
             self.expect(self.post(text), 400, 'MALFORMED_BODY')
-        self.assertLess(self.daemon.memory()[1], 8 << 20)
+        self.expect_memory(8 << 20)
 
     def test_malformed_yaml(self):
         bomb = 'a: &a [x,x,x]\nb: &b [*a,*a,*a]\nc: [*b,*b,*b]\n'
@@ -282,7 +282,8 @@ class Flood(bed.Case):
         self.assertEqual(failures, [])
         self.assertGreater(len(delays), 5)
         self.assertLess(delays[-1], 5)
-        self.assertLess(peak[1], 64 << 20)
+        if not self.daemon.sanitized():
+            self.assertLess(peak[1], 64 << 20)
         self.assertRegex(metrics, r'coracle_api_connections_evicted_total [1-9]')
         for _ in range(50):
             time.sleep(0.1)
@@ -290,7 +291,7 @@ class Flood(bed.Case):
                 break
         self.assertLess(self.daemon.fds(), 40)
         time.sleep(1)
-        self.assertLess(self.daemon.memory()[1], 8 << 20)
+        self.expect_memory(8 << 20)
 
     def test_long_answers_are_bounded(self):
         """One client may hold half of all connections with streams, the rest is told so, and others are served."""

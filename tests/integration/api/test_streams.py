@@ -229,7 +229,6 @@ class Events(bed.Case):
         c, events = self.follow('&since=0&instance=seen')
         self.assertEqual(next(events)[2]['instance_name'], 'seen')
         c.close()
-        self.expect(self.daemon.call('GET', '/v1/events?follow=true&instance=nobody'), 404, 'INSTANCE_NOT_FOUND')
         self.expect(self.daemon.call('GET', '/v1/events?follow=true', headers=['Last-Event-ID: x']), 400, 'INVALID_VALUE')
 
     def test_many_followers_see_the_same(self):
@@ -245,7 +244,7 @@ class Events(bed.Case):
         c.send('GET', '/v1/events?follow=true')
         for i in range(300):
             self.daemon.call('POST', '/v1/instances?start=false', {'name': f'n{i}', 'technology': 'fake', 'image': 'none'})
-        self.assertLess(self.daemon.memory()[1], 12 << 20)
+        self.expect_memory(12 << 20)
         c.head()
         seen = 0
         for _, kind, _ in self.parse(c):
