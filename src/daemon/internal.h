@@ -292,9 +292,13 @@ void operation_timer(struct operation *, uint64_t delay_ms, sd_event_time_handle
 /* reconcile.c */
 /* Sends what the operation's stage needs, when it is not sent and the executor is ready; else waits. */
 int operation_advance(struct core *, struct operation *, const struct launch_plan *or_null, struct error **err);
+/* The same, and the operation ends when it cannot be sent. */
+int operation_proceed(struct operation *);
+void operation_send_cancel(struct operation *); /* of a START under way */
+/* The start is to be taken back: cancelled, timed out, or never stored. running: the executor did start it. */
+void operation_undo_start(struct operation *, bool running);
+void operation_take_back_update(struct operation *);
 void operation_committed(struct core *, struct operation *);
-void operation_undo(struct core *, struct operation *, const struct error *);
-int operation_request_cancel(struct core *, struct operation *, struct error **err);
 int instance_plan(struct core *, struct instance *, const struct vnf_spec *, struct launch_plan *ret,
                   struct error **err);
 void instance_exited(struct core *, struct instance *, const struct message_exited *);
@@ -302,6 +306,10 @@ void instance_lost(struct core *, struct instance *);
 void instance_runs(struct core *, struct instance *, const struct message_started *);
 void operation_fail_start(struct core *, struct operation *, const struct error *);
 void release_unknown(struct core *, struct executor_slot *, const char *id);
+
+/* undo.c */
+void operation_undo(struct core *, struct operation *, const struct error *);
+int operation_request_cancel(struct core *, struct operation *, struct error **err);
 
 /* adopt.c */
 void slot_event(void *slot, enum message_type, const void *message);

@@ -27,7 +27,7 @@ enum {
     RELEASE_RETRIES = 200,
 };
 
-static int advance(struct operation *op)
+int operation_proceed(struct operation *op)
 {
     auto_error struct error *err = NULL;
     int r = operation_advance(op->core, op, NULL, &err);
@@ -52,8 +52,6 @@ static bool is_code(const struct error *err, const char *code)
     return err && strcmp(err->code, code) == 0;
 }
 
-static void take_back_update(struct operation *op);
-
 /* ---- waiting for the executor */
 
 /* What was asked for did not happen; the instance is as it was. */
@@ -70,7 +68,7 @@ static void give_up(struct operation *op, const struct error *err)
         i->wanted = op->wanted_before;
     }
     if (op->stage == STAGE_UPDATE)
-        take_back_update(op);
+        operation_take_back_update(op);
     if (i->state == STATE_STOPPING)
         instance_event(op->core, i, EVENT_STOP_UNDONE);
     mark_instance(op->core, i);
@@ -107,7 +105,7 @@ static int on_backoff(sd_event_source *source, uint64_t usec, void *context)
     next_stage(op, STAGE_START);
     operation_enter(op->core, op, OPERATION_PROCESSING);
     mark_instance(op->core, op->instance);
-    advance(op);
+    operation_proceed(op);
     return 0;
 }
 
@@ -186,7 +184,7 @@ static void stopped(struct operation *op)
     } else if (op->is_restart) {
         steps_add(&op->steps, "stop", op->sent_ns, monotonic_ns());
         next_stage(op, STAGE_START);
-        advance(op);
+        operation_proceed(op);
     } else {
         steps_add(&op->steps, "stop", op->sent_ns, monotonic_ns());
         operation_end(op->core, op, OPERATION_COMPLETED, NULL);
@@ -278,7 +276,7 @@ static int stored_plan(struct core *core, struct instance *i, struct launch_plan
 }
 
 /* The start is to be taken back: cancelled, timed out, or never stored. running: the executor did start it. */
-static void undo_start(struct operation *op, bool running)
+void operation_undo_start(struct operation *op, bool running)
 {
     struct instance *i = op->instance;
 
@@ -289,10 +287,10 @@ static void undo_start(struct operation *op, bool running)
         error_set(&op->error, ECANCELED, "CANCELLED", "the operation was cancelled");
     if (op->kind == OPERATION_INSTANTIATE) {
         next_stage(op, STAGE_UNDO_RELEASE);
-        advance(op);
+        operation_proceed(op);
     } else if (running) {
         next_stage(op, STAGE_UNDO_KILL);
-        advance(op);
+        operation_proceed(op);
     } else {
         i->wanted = WANTED_STOPPED;
         instance_event(op->core, i, EVENT_EXIT);
@@ -354,7 +352,7 @@ static void on_started(void *context, enum message_type type, const void *messag
     } else if (is_code(err, "LAUNCHER_UNAVAILABLE")) {
         wait_for_executor(op);
     } else if (op->cancel_pending || op->timed_out) {
-        undo_start(op, !err);
+        operation_undo_start(op, !err);
     } else if (err) {
         operation_fail_start(core, op, err);
     } else {
@@ -386,7 +384,7 @@ static int request(struct operation *op, enum message_type type, const void *mes
     return r;
 }
 
-static void send_cancel(struct operation *op)
+void operation_send_cancel(struct operation *op)
 {
     struct message_cancel m = {.request = op->request};
 
@@ -400,7 +398,7 @@ static int on_start_limit(sd_event_source *source, uint64_t usec, void *context)
 
     op->timer = sd_event_source_disable_unref(op->timer);
     op->timed_out = true;
-    send_cancel(op);
+    operation_send_cancel(op);
     return 0;
 }
 
@@ -443,7 +441,7 @@ static int on_grace_over(sd_event_source *source, uint64_t usec, void *context)
     struct operation *op = context;
 
     next_stage(op, STAGE_KILL);
-    advance(op);
+    operation_proceed(op);
     return 0;
 }
 
@@ -503,7 +501,7 @@ static int send_stop(struct operation *op, struct error **err)
 
 /* ---- pause, resume, update */
 
-static void take_back_update(struct operation *op)
+void operation_take_back_update(struct operation *op)
 {
     struct instance *i = op->instance;
 
@@ -533,7 +531,7 @@ static void on_changed(void *context, enum message_type type, const void *messag
         return;
     }
     if (err && op->stage == STAGE_UPDATE)
-        take_back_update(op);
+        operation_take_back_update(op);
     else if (err)
         i->wanted = op->wanted_before;
     else if (op->stage == STAGE_PAUSE && i->state == STATE_STARTED)
@@ -596,7 +594,7 @@ static int on_release_retry(sd_event_source *source, uint64_t usec, void *contex
     struct operation *op = context;
 
     op->sent = false;
-    advance(op);
+    operation_proceed(op);
     return 0;
 }
 
@@ -716,7 +714,7 @@ void operation_committed(struct core *core, struct operation *op)
     if (op->stage == STAGE_STOP && !instance_state_runs(op->instance->state)) { /* a heal that waited was called off */
         if (op->is_restart) {
             next_stage(op, STAGE_START);
-            advance(op);
+            operation_proceed(op);
         } else {
             operation_end(core, op, OPERATION_COMPLETED, NULL);
         }
@@ -726,123 +724,5 @@ void operation_committed(struct core *core, struct operation *op)
         operation_end(core, op, OPERATION_COMPLETED, NULL);
         return;
     }
-    advance(op);
-}
-
-/* Nobody is told of this operation any more; it stays in memory only until its last answer came. */
-static void orphan(struct core *core, struct operation *op)
-{
-    struct operation **d = &core->dirty_operations;
-
-    while (*d && *d != op)
-        d = &(*d)->next_dirty;
-    if (*d)
-        *d = op->next_dirty;
-    op->dirty = false;
-    op->stored = true;
-    op->state = OPERATION_ROLLED_BACK;
-    op->timer = sd_event_source_disable_unref(op->timer);
-    op->orphan_slot = instance_slot(core, op->instance);
-    if (op->instance->operation == op)
-        op->instance->operation = NULL;
-    op->instance = NULL;
-    events_drop(core, NULL, op->id);
-    operation_settle(op);
-}
-
-/* The start was through before its commit failed: what it made is taken back by an operation of its own. */
-static void take_back_start(struct core *core, struct operation *op, const struct error *err)
-{
-    struct instance *i = op->instance;
-    struct operation *back;
-
-    if (!i->stored) {
-        if (i->held)
-            release_unknown(core, instance_slot(core, i), i->id);
-        orphan(core, op);
-        return;
-    }
-    op->state = OPERATION_ROLLED_BACK;
-    if (!op->error)
-        op->error = error_copy(err);
-    i->wanted = WANTED_STOPPED;
-    mark_instance(core, i);
-    back = instance_state_runs(i->state) ? operation_new(core, OPERATION_OPERATE, i, NULL) : NULL;
-    if (!back)
-        return;
-    back->automatic = true;
-    back->change_to = "STOPPED";
-    back->stage = STAGE_KILL;
-    i->operation = back;
-    mark_operation(core, back);
-    event_operation(core, "operation.started", back);
-    operation_enter(core, back, OPERATION_PROCESSING);
-    advance(back);
-}
-
-void operation_undo(struct core *core, struct operation *op, const struct error *err)
-{
-    struct instance *i = op->instance;
-
-    op->uncommitted = false;
-    if (!i) {
-        operation_settle(op);
-        return;
-    }
-    if (operation_state_ended(op->state)) {
-        take_back_start(core, op, err);
-        return;
-    }
-    if (i->stored && op->sent && op->stage == STAGE_START) {
-        /* it may run by now: the ordinary rollback takes it back, and is recorded when the store works again */
-        op->cancel_pending = true;
-        op->error = error_copy(err);
-        send_cancel(op);
-        return;
-    }
-    send_cancel(op);
-    i->wanted = op->wanted_before;
-    if (op->kind == OPERATION_MODIFY_INFO)
-        take_back_update(op);
-    i->state = op->state_before;
-    orphan(core, op);
-}
-
-static int cannot_cancel(struct operation *op, struct error **err)
-{
-    error_set(err, EBUSY, "CONFLICTING_STATE", "%s of \"%s\" cannot be cancelled in this stage",
-              operation_kind_name(op->kind), op->instance_name);
-    error_hint(err, "wait for it: GET /v1/operations/%s?wait_ms=10000", op->id);
-    return -EBUSY;
-}
-
-int operation_request_cancel(struct core *core, struct operation *op, struct error **err)
-{
-    struct instance *i = op->instance;
-    auto_error struct error *why = NULL;
-
-    error_set(&why, ECANCELED, "CANCELLED", "the operation was cancelled");
-    if (op->stage == STAGE_FOREIGN && op->cancel) {
-        op->cancel_pending = true;
-        op->cancel(op->cancel_context);
-    } else if (op->stage == STAGE_START && op->sent) {
-        op->cancel_pending = true;
-        send_cancel(op);
-    } else if (op->stage == STAGE_START) {
-        undo_start(op, false);
-    } else if (op->stage == STAGE_BACKOFF) {
-        i->wanted = WANTED_STOPPED;
-        mark_instance(core, i);
-        operation_end(core, op, OPERATION_ROLLED_BACK, why);
-    } else if (op->stage == STAGE_STOP && op->sent) {
-        i->wanted = WANTED_STARTED;
-        instance_event(core, i, EVENT_STOP_UNDONE);
-        mark_instance(core, i);
-        operation_end(core, op, OPERATION_FAILED_TEMP, why);
-    } else {
-        return cannot_cancel(op, err);
-    }
-    mark_operation(core, op);
-    flush_soon(core);
-    return 0;
+    operation_proceed(op);
 }

@@ -224,7 +224,8 @@ static int container_plan(const struct vnf_spec *spec, const struct image_config
     plan.limits = spec->limits;
     plan.limits.storage_bytes = plan.root.writable_bytes;
     plan.capabilities = capability_default_set() | spec->capabilities;
-    memcpy(plan.nics, nics, nic_count * sizeof(nics[0]));
+    for (size_t i = 0; i < nic_count; i++)
+        plan.nics[i] = nics[i];
     plan.nic_count = nic_count;
     memcpy(plan.ports, spec->ports, spec->port_count * sizeof(spec->ports[0]));
     plan.port_count = spec->port_count;

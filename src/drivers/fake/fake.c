@@ -38,7 +38,8 @@ static int fake_plan(const struct vnf_spec *spec, const struct image_config *ima
     snprintf(plan.name, sizeof(plan.name), "%s", spec->name);
     snprintf(plan.hostname, sizeof(plan.hostname), "%s", spec->hostname[0] ? spec->hostname : spec->name);
     plan.limits = spec->limits;
-    memcpy(plan.nics, nics, nic_count * sizeof(nics[0]));
+    for (size_t i = 0; i < nic_count; i++)
+        plan.nics[i] = nics[i];
     plan.nic_count = nic_count;
     memcpy(plan.ports, spec->ports, spec->port_count * sizeof(spec->ports[0]));
     plan.port_count = spec->port_count;

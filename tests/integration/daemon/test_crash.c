@@ -156,6 +156,26 @@ static void clear_map(struct strmap *map)
     strmap_clear(map);
 }
 
+struct going {
+    struct bed *bed;
+    struct strmap *records;
+};
+
+static bool all_gone(void *context)
+{
+    struct going *going = context;
+
+    for (size_t i = 0; i < going->records->capacity; i++) {
+        struct record *r = going->records->slots[i].key ? going->records->slots[i].value : NULL;
+        if (r && (r->fate == GONE || r->fate == MAYBE_GONE)) {
+            struct instance *instance = core_instance_find(going->bed->core, r->name, NULL);
+            if (instance && (r->fate == GONE || core_instance_operation(instance)))
+                return false;
+        }
+    }
+    return true;
+}
+
 static void check(struct bed *bed, struct strmap *records)
 {
     struct strmap addresses = {0};
@@ -163,7 +183,9 @@ static void check(struct bed *bed, struct strmap *records)
 
     if (bed_reopen(bed, &err) < 0)
         fail_msg("the store does not open after a kill: %s", err->message);
-    bed_turn(bed, 40); /* adoption, and what was being removed goes */
+    bed_turn(bed, 20);
+    if (!bed_run(bed, all_gone, &(struct going){bed, records}, 5000)) /* adoption carries removals on */
+        fail_msg("an acknowledged removal was not carried out");
     for (size_t i = 0; i < records->capacity; i++)
         if (records->slots[i].key)
             check_record(bed, records->slots[i].value, &addresses);
