@@ -94,7 +94,7 @@ static void lose_senders(void)
     for (struct flow *f = flow_next(NULL); f; f = flow_next(f)) {
         if (f->tcp && f->sends)
             mock_fail(f->tcp, NF_RESET);
-        else if (f->udp && f->sends)
+        else if (f->sock && f->sends)
             f->sock->ops->failed(f->sock, f->sock->context, NF_FAILED);
     }
 }
