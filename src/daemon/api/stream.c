@@ -233,6 +233,16 @@ static void say_last(struct stream *stream)
     set_timer(stream, FLUSH_MS, on_flush_over);
 }
 
+/* Takes what was handed on out of the front, so that a buffer that never runs empty does not grow either. */
+static void compact(struct buffer *buffer, size_t *at)
+{
+    if (*at == 0 || (*at < buffer->length && *at < OUTPUT_MAX))
+        return;
+    memmove(buffer->data, buffer->data + *at, buffer->length - *at);
+    buffer->length -= *at;
+    *at = 0;
+}
+
 /* Sends what waits. -1: the client is gone. */
 static int flush_output(struct stream *stream)
 {
@@ -241,11 +251,13 @@ static int flush_output(struct stream *stream)
     while (stream->output_at < out->length) {
         ssize_t n = send(stream->socket, out->data + stream->output_at, out->length - stream->output_at,
                          MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            return -1;
         if (n < 0)
-            return errno == EAGAIN || errno == EINTR ? 0 : -1;
+            break;
         stream->output_at += (size_t)n;
     }
-    stream->output_at = out->length = 0;
+    compact(out, &stream->output_at);
     return 0;
 }
 
@@ -258,8 +270,10 @@ static void flush_input(struct stream *stream)
 
     while (stream->input_fd >= 0 && stream->input_at < in->length) {
         ssize_t n = write(stream->input_fd, in->data + stream->input_at, in->length - stream->input_at);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+            compact(in, &stream->input_at);
             return;
+        }
         if (n < 0)
             break;
         stream->input_at += (size_t)n;

@@ -1,49 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # The long answers: events (SSE), logs that are followed, exec and attach over coracle-stream, waiting for operations.
-import json, socket, struct, sys, threading, time
+import json, os, sys, time
 import bed
+from test_streams_client import Stream, frame
 bed.take_daemon_argument()
-
-
-def frame(stream, data):
-    if not isinstance(data, bytes):
-        data = json.dumps(data).encode()
-    return struct.pack('>BBHI', stream, 0, 0, len(data)) + data
-
-
-class Stream:
-    def __init__(self, daemon, target, body, timeout=10):
-        self.c = daemon.connect(timeout)
-        self.c.send('POST', target, body, headers=['Connection: Upgrade', 'Upgrade: coracle-stream'])
-        self.status, self.headers = self.c.head()
-
-    def problem(self):
-        return json.loads(self.c.exactly(int(self.headers['content-length'])))
-
-    def read(self):
-        stream, zero, zero2, n = struct.unpack('>BBHI', self.c.exactly(8))
-        assert zero == zero2 == 0
-        return stream, self.c.exactly(n)
-
-    def until_end(self):
-        """Bytes by stream, and the last control frame; the connection must end behind it."""
-        out = {1: b'', 2: b''}
-        while True:
-            stream, data = self.read()
-            if stream == 3:
-                assert not self.c.rest and not self.c.fill(), 'something after the last frame'
-                return out[1], out[2], json.loads(data)
-            out[stream] += data
-
-    def send(self, *frames):
-        try:
-            self.c.sock.sendall(b''.join(frames))
-        except BrokenPipeError:
-            pass  # it has ended already; what it said can still be read
-
-    def close(self):
-        self.c.close()
 
 
 class Exec(bed.Case):
@@ -297,7 +258,6 @@ class Ending(bed.unittest.TestCase):
         held.append(Stream(d, '/v1/instances/one/exec', {'command': ['sleep', '60000']}))
         held.append(Stream(d, '/v1/instances/one/attach', None))
         self.assertEqual(d.stop(), 0, d.words())
-        import os
         self.assertFalse(os.path.exists(d.socket))
         for c in held:
             c.close()

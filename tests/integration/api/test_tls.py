@@ -163,7 +163,7 @@ class Tls(bed.Case):
             context.wrap_socket(s)
 
     def test_exec_and_events_over_tls(self):
-        import test_streams as streams
+        import test_streams_client as streams
         self.daemon.create('remote')
         c = self.connect(self.good)
         c.send('POST', '/v1/instances/remote/exec', {'command': ['echo', 'far away']}, headers=['Connection: Upgrade', 'Upgrade: coracle-stream'])
