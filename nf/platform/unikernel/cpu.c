@@ -10,6 +10,7 @@ static uint64_t ns_per_tsc_shifted; /* nanoseconds per 2^32 ticks */
 static uint64_t tsc_per_ns_shifted; /* ticks per 2^32 nanoseconds */
 static uint64_t tsc_start;
 static uint64_t random_state[4];
+uint64_t isn_key[2];
 static uint32_t apic_ticks_per_ms; /* PVH monitors: calibrated by pvh.c, told in boot.boot_tsc's stead */
 
 static uint64_t rotate(uint64_t x, int k)
@@ -17,7 +18,8 @@ static uint64_t rotate(uint64_t x, int k)
     return x << k | x >> (64 - k);
 }
 
-/* xoshiro256** (Blackman and Vigna 2018), seeded by the host for each boot and restore: for sequence numbers and ports. */
+/* xoshiro256** (Blackman and Vigna 2018), seeded by the host for each boot and restore: for sequence numbers and ports.
+ */
 uint32_t unikernel_random(void)
 {
     uint64_t *s = random_state, result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
@@ -31,6 +33,51 @@ uint32_t unikernel_random(void)
     return (uint32_t)(result >> 32);
 }
 
+static void siphash_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[1] = rotate(v[1], 13) ^ v[0];
+    v[0] = rotate(v[0], 32);
+    v[2] += v[3];
+    v[3] = rotate(v[3], 16) ^ v[2];
+    v[0] += v[3];
+    v[3] = rotate(v[3], 21) ^ v[0];
+    v[2] += v[1];
+    v[1] = rotate(v[1], 17) ^ v[2];
+    v[2] = rotate(v[2], 32);
+}
+
+/* SipHash-2-4 (Aumasson and Bernstein 2012) of whole words. */
+uint64_t siphash(const uint64_t key[2], const uint64_t *words, unsigned count)
+{
+    uint64_t v[4] = {key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),
+                     key[0] ^ UINT64_C(0x6c7967656e657261), key[1] ^ UINT64_C(0x7465646279746573)};
+
+    for (unsigned i = 0; i <= count; i++) {
+        uint64_t word = i < count ? words[i] : (uint64_t)(count * 8) << 56;
+        v[3] ^= word;
+        siphash_round(v);
+        siphash_round(v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for (unsigned i = 0; i < 4; i++)
+        siphash_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* One half of the host's seed makes the generator's state, which its output gives away; the other half is the key of
+ * the sequence numbers (RFC 6528), which nothing does. */
+static void seed_random(void)
+{
+    uint64_t half[2];
+
+    __builtin_memcpy(isn_key, boot.seed, sizeof(isn_key));
+    __builtin_memcpy(half, boot.seed + sizeof(isn_key), sizeof(half));
+    for (uint64_t i = 0; i < 4; i++)
+        random_state[i] = siphash(half, &i, 1);
+}
+
 void cpu_init(const struct boot_info *info)
 {
     boot = *info;
@@ -39,8 +86,7 @@ void cpu_init(const struct boot_info *info)
     ns_per_tsc_shifted = (UINT64_C(1000000) << 32) / boot.tsc_khz;
     tsc_per_ns_shifted = (boot.tsc_khz << 32) / 1000000;
     tsc_start = tsc();
-    __builtin_memcpy(random_state, boot.seed, sizeof(random_state));
-    random_state[0] ^= tsc() | 1;
+    seed_random();
     apic_ticks_per_ms = boot.reserved;
 }
 
@@ -152,8 +198,11 @@ struct exception_frame {
 void exception(const struct exception_frame *f);
 void exception(const struct exception_frame *f)
 {
-    static const char *const names[] = {[0] = "divide error", [6] = "invalid opcode", [8] = "double fault",
-                                        [13] = "general protection fault", [14] = "page fault"};
+    static const char *const names[] = {[0] = "divide error",
+                                        [6] = "invalid opcode",
+                                        [8] = "double fault",
+                                        [13] = "general protection fault",
+                                        [14] = "page fault"};
     static bool again;
 
     if (again) /* a fault while telling of one */
@@ -166,60 +215,4 @@ void exception(const struct exception_frame *f)
     panic_record.rflags = f->rflags;
     __builtin_memcpy(panic_record.registers, f->registers, sizeof(f->registers));
     panic(f->vector < sizeof(names) / sizeof(names[0]) && names[f->vector] ? names[f->vector] : "exception");
-}
-
-/* ---- memory functions the compiler calls ---- */
-
-void *memcpy(void *restrict to, const void *restrict from, size_t size)
-{
-    void *at = to;
-
-    __asm__ volatile("rep movsb" : "+D"(at), "+S"(from), "+c"(size)::"memory");
-    return to;
-}
-
-void *memset(void *to, int value, size_t size)
-{
-    void *at = to;
-
-    __asm__ volatile("rep stosb" : "+D"(at), "+c"(size) : "a"(value) : "memory");
-    return to;
-}
-
-void *memmove(void *to, const void *from, size_t size)
-{
-    uint8_t *t = to;
-    const uint8_t *f = from;
-
-    if (t <= f || t >= f + size)
-        return memcpy(to, from, size);
-    while (size--)
-        t[size] = f[size];
-    return to;
-}
-
-int memcmp(const void *a, const void *b, size_t size)
-{
-    const uint8_t *x = a, *y = b;
-
-    for (size_t i = 0; i < size; i++)
-        if (x[i] != y[i])
-            return x[i] < y[i] ? -1 : 1;
-    return 0;
-}
-
-size_t strlen(const char *s)
-{
-    size_t n = 0;
-
-    while (s[n])
-        n++;
-    return n;
-}
-
-int strcmp(const char *a, const char *b)
-{
-    while (*a && *a == *b)
-        a++, b++;
-    return (unsigned char)*a - (unsigned char)*b;
 }

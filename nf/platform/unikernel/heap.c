@@ -33,7 +33,7 @@ void *unikernel_malloc(unsigned long size)
     struct block *b;
 
     while (class <= CLASS_MAX && (UINT64_C(1) << class) < size + 16)
-        class++;
+        class ++;
     if (class > CLASS_MAX)
         return NULL;
     b = lists[class];

@@ -4,6 +4,6 @@
 #define UNIKERNEL_LAYOUT_H
 
 #define SHARED_INTERRUPTS 0x3020 /* boot_shared.interrupts */
-#define APIC_EOI 0xfee000b0
+#define APIC_EOI          0xfee000b0
 
 #endif

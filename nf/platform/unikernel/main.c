@@ -17,6 +17,8 @@ enum { ARGUMENT_MAX = 64, WINDOW_MAX_NS = 50000, WINDOW_MIN_NS = 2000 };
 static char parameters[BOOT_PARAMETERS_SIZE];
 static char *arguments[ARGUMENT_MAX + 1];
 static struct net_config network;
+static struct nf_timer *timers;
+static uint64_t firing_until; /* of the round of timers_run() under way, 0: none */
 
 void unikernel_main(const struct boot_info *info);
 
@@ -107,7 +109,7 @@ static int parse_parameters(void)
         }
     }
     if (count == 0)
-        arguments[count++] = (char *)(uintptr_t)"unikernel";
+        arguments[count++] = (char *)(uintptr_t) "unikernel";
     return count;
 }
 
@@ -121,15 +123,18 @@ static uint64_t next_wake(uint64_t timer)
     return stack;
 }
 
+/* Timers first: what they ask for is done in the same round. Whatever called the program counts as work, so that
+ * nothing it asked for waits for the next interrupt. */
 static bool work(uint64_t *ret_timer)
 {
-    bool worked = net_poll();
+    bool worked = timers_run();
 
+    sys_check_timeouts();
+    worked |= net_poll();
     worked |= tcp_round();
     worked |= udp_round();
-    *ret_timer = timers_run();
-    sys_check_timeouts();
     net_flush();
+    *ret_timer = timers ? timers->due : 0;
     return worked;
 }
 
@@ -198,8 +203,6 @@ void nf_write(enum nf_stream stream, const char *text, size_t size)
     console_write(text, size);
 }
 
-static struct nf_timer *timers;
-
 void nf_timer_stop(struct nf_timer *timer)
 {
     if (!timer->link)
@@ -215,7 +218,7 @@ void nf_timer_start(struct nf_timer *timer, uint64_t due)
     struct nf_timer **at = &timers;
 
     nf_timer_stop(timer);
-    timer->due = due;
+    timer->due = due > firing_until ? due : firing_until + 1; /* what is due already fires in the next round */
     while (*at && (*at)->due <= due)
         at = &(*at)->next;
     timer->next = *at;
@@ -225,14 +228,17 @@ void nf_timer_start(struct nf_timer *timer, uint64_t due)
     *at = timer;
 }
 
-uint64_t timers_run(void)
+bool timers_run(void)
 {
-    uint64_t now = nf_now();
+    bool fired = false;
 
-    while (timers && timers->due <= now) {
+    firing_until = nf_now();
+    while (timers && timers->due <= firing_until) {
         struct nf_timer *timer = timers;
         nf_timer_stop(timer);
         timer->fire(timer);
+        fired = true;
     }
-    return timers ? timers->due : 0;
+    firing_until = 0;
+    return fired;
 }

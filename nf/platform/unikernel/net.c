@@ -2,25 +2,26 @@
 /*
  * virtio-net as a lwIP interface. Theory of operation:
  *
- * Offloads both ways. lwIP is told of segments of up to 65,000 bytes; what leaves here larger than the wire takes carries
- * a header that asks the host to cut it (virtio 1.2, 5.1.6.2), what comes was merged by the host. The peer must not learn
- * of such segments: the MSS option of a SYN is rewritten, to the wire's when it leaves and to lwIP's when it comes, but
- * only when the peer can take full-size segments.
- * Checksums: the host finishes ours and has checked or will not need the peer's, packet by packet as the header says; a
- * packet that says nothing is checked by lwIP (offloads may differ in the two directions).
- * Memory: receive buffers are single pages that lwIP keeps as long as it likes; the ring is refilled from the heap, and
- * when that runs out packets are dropped and their pages go straight back, so the ring never runs dry for good.
+ * Offloads both ways. lwIP is told of segments of up to 65,000 bytes; what leaves here larger than the wire takes
+ * carries a header that asks the host to cut it (virtio 1.2, 5.1.6.2), what comes was merged by the host. The peer must
+ * not learn of such segments: the MSS option of a SYN is rewritten, to the wire's when it leaves and to lwIP's when it
+ * comes, but only when the peer can take full-size segments. Checksums: the host finishes ours and has checked or will
+ * not need the peer's, packet by packet as the header says; a packet that says nothing is checked by lwIP (offloads may
+ * differ in the two directions). Memory: receive buffers are single pages that lwIP keeps as long as it likes; the ring
+ * is refilled from the heap, and when that runs out packets are dropped and their pages go straight back, so the ring
+ * never runs dry for good.
  */
 #include "unikernel.h"
 
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
 #include "lwip/ethip6.h"
-#include "lwip/init.h"
 #include "lwip/inet_chksum.h"
+#include "lwip/init.h"
 #include "lwip/ip4_frag.h"
 #include "lwip/ip6_frag.h"
 #include "lwip/nd6.h"
+#include "lwip/priv/nd6_priv.h"
 #include "lwip/prot/ip4.h"
 #include "lwip/prot/tcp.h"
 #include "lwip/timeouts.h"
@@ -46,7 +47,7 @@ enum {
     MSS6 = WIRE_MTU - 60,
     ETHERNET = 14,
     PAGE = 4096,
-    RX_POSTED_MAX = 128,  /* pages in the ring: seven largest packets */
+    RX_POSTED_MAX = 128, /* pages in the ring: seven largest packets */
     RX_POSTED_LOW = 48,
     TX_SEGMENTS_MAX = 64,
     POLL_BATCH = 64,
@@ -188,10 +189,14 @@ static unsigned tcp_offset(const uint8_t *frame, unsigned length, bool *ret_v6)
         unsigned header = (frame[14] & 15) * 4u;
         bool fragment = (frame[20] & 0x3f) != 0 || frame[21] != 0;
         *ret_v6 = false;
-        return frame[23] == IP_PROTO_TCP && !fragment && header >= 20 && length >= ETHERNET + header + 20 ? ETHERNET + header : 0;
+        return frame[23] == IP_PROTO_TCP && !fragment && header >= 20 && length >= ETHERNET + header + 20
+                   ? ETHERNET + header
+                   : 0;
     }
     *ret_v6 = true;
-    return length >= ETHERNET + 60 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IP_PROTO_TCP ? ETHERNET + 40 : 0;
+    return length >= ETHERNET + 60 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IP_PROTO_TCP
+               ? ETHERNET + 40
+               : 0;
 }
 
 /* The MSS option's value of a SYN (RFC 9293, 3.2), or NULL. */
@@ -228,7 +233,7 @@ static void replace_word(uint8_t *tcp, uint8_t *word, uint16_t value, bool fix_c
     bool odd = ((word - tcp) & 1) != 0;
     uint16_t old_word = (uint16_t)(odd ? before[1] << 8 | before[0] : before[0] << 8 | before[1]);
     uint16_t new_word = (uint16_t)(odd ? word[1] << 8 | word[0] : word[0] << 8 | word[1]);
-    sum = (uint16_t)~(tcp[16] << 8 | tcp[17]);
+    sum = (uint16_t) ~(tcp[16] << 8 | tcp[17]);
     sum += (uint16_t)~old_word;
     sum += new_word;
     sum = (sum & 0xffff) + (sum >> 16);
@@ -265,8 +270,10 @@ static bool receive(void)
             continue;
         }
         rx_rewrite_mss(p, checked);
-        NETIF_SET_CHECKSUM_CTRL(&interface, checked ? NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_ICMP | NETIF_CHECKSUM_CHECK_ICMP6 | NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_GEN_ICMP | NETIF_CHECKSUM_GEN_ICMP6
-                                                     : NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP));
+        NETIF_SET_CHECKSUM_CTRL(
+            &interface, checked ? NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_ICMP | NETIF_CHECKSUM_CHECK_ICMP6 |
+                                      NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_GEN_ICMP | NETIF_CHECKSUM_GEN_ICMP6
+                                : NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP));
         if (interface.input(p, &interface) != ERR_OK)
             pbuf_free(p);
     }
@@ -392,6 +399,34 @@ static err_t output4(struct netif *netif, struct pbuf *p, const ip4_addr_t *to)
     return r;
 }
 
+/* A datagram to be cut has its checksum now: the host finishes those of whole packets only. */
+static void finish_checksum6(struct pbuf *p)
+{
+    struct ip6_hdr *h = p->payload;
+    ip6_addr_t from, to;
+    uint16_t sum;
+
+    if (IP6H_NEXTH(h) != IP6_NEXTH_UDP || p->len < IP6_HLEN + 8)
+        return;
+    ip6_addr_copy_from_packed(from, h->src);
+    ip6_addr_copy_from_packed(to, h->dest);
+    uint8_t *field = (uint8_t *)p->payload + IP6_HLEN + 6;
+    field[0] = field[1] = 0;
+    pbuf_remove_header(p, IP6_HLEN);
+    sum = ip6_chksum_pseudo(p, IP6_NEXTH_UDP, p->tot_len, &from, &to);
+    pbuf_add_header(p, IP6_HLEN);
+    sum = sum ? sum : 0xffff;
+    memcpy(field, &sum, sizeof(sum));
+}
+
+/* lwIP keeps the interface's MTU of super-segments for each destination, and would cut to that. */
+static void forget_path_mtu(const ip6_addr_t *to)
+{
+    for (unsigned i = 0; i < LWIP_ND6_NUM_DESTINATIONS; i++)
+        if (ip6_addr_cmp(to, &destination_cache[i].destination_addr))
+            destination_cache[i].pmtu = 0;
+}
+
 static err_t output6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
 {
     const struct ip6_hdr *h = p->payload;
@@ -399,6 +434,8 @@ static err_t output6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
 
     if (p->tot_len <= WIRE_MTU || IP6H_NEXTH(h) == IP_PROTO_TCP)
         return ethip6_output(netif, p, to);
+    finish_checksum6(p);
+    forget_path_mtu(to);
     netif->mtu = netif->mtu6 = WIRE_MTU;
     r = ip6_frag(p, netif, to);
     netif->mtu = netif->mtu6 = UINT16_MAX;
@@ -418,6 +455,7 @@ static err_t interface_init(struct netif *netif)
     netif->linkoutput = transmit;
     netif->mtu = UINT16_MAX;
     netif->mtu6 = UINT16_MAX;
+    NETIF_SET_CHECKSUM_CTRL(netif, NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP));
     netif->hwaddr_len = 6;
     for (unsigned i = 0; i < 6; i++)
         netif->hwaddr[i] = config[i];
@@ -493,7 +531,8 @@ static void configure_neighbour(void)
 
 bool net_init(const struct net_config *config)
 {
-    const uint64_t wanted = F_CSUM | F_GUEST_CSUM | F_MAC | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF;
+    const uint64_t wanted =
+        F_CSUM | F_GUEST_CSUM | F_MAC | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF;
     bool found = false;
 
     lwip_init();

@@ -2,9 +2,9 @@
 /*
  * platform.h's TCP on lwIP's raw API.
  *
- * lwIP calls back with pbuf chains; the program sees plain ranges, page by page, without a copy. `writable` is not called
- * from within lwIP but from tcp_poll(), so that a program may send as much as fits in one go. An object is freed only
- * between callbacks: a program may close it from within one.
+ * lwIP calls back with pbuf chains; the program sees plain ranges, page by page, without a copy. `writable` is not
+ * called from within lwIP but from tcp_poll(), so that a program may send as much as fits in one go. An object is freed
+ * only between callbacks: a program may close it from within one.
  */
 #include "unikernel.h"
 
@@ -15,13 +15,18 @@
 enum { CONNECTION_MAX = 12000 };
 
 struct nf_tcp {
-    struct tcp_pcb *pcb;         /* NULL: closed or lost */
+    struct tcp_pcb *pcb; /* NULL: closed or lost */
     const struct nf_tcp_ops *ops;
     void *context;
-    struct pbuf *held;           /* received, not yet given to the program (it limits what it takes) */
+    struct pbuf *held; /* received, not yet given to the program (it limits what it takes) */
     size_t held_offset;
     size_t receive_max;
-    bool want_write, ended, end_told, in_callback, gone;
+    struct nf_addr local, peer;
+    bool want_write;
+    bool ended, end_told; /* the peer's direction; shut: ours */
+    bool shut;
+    bool in_callback, gone; /* gone: the program has let go of it */
+    bool aborted;           /* its pcb is freed: lwIP must be told when that happened within its callback */
     struct nf_tcp *next_ready, *previous_ready; /* list of those that want to write or have held bytes */
     bool listed;
 };
@@ -64,17 +69,21 @@ static void unlist(struct nf_tcp *t)
     t->listed = false;
 }
 
+static void dispose(struct nf_tcp *t)
+{
+    if (t->held)
+        pbuf_free(t->held);
+    connections--;
+    unikernel_free(t);
+}
+
+/* The program has let go of it. Freed at once, or when the callback it is in returns: the bytes given live as long. */
 static void release(struct nf_tcp *t)
 {
     unlist(t);
-    if (t->held)
-        pbuf_free(t->held);
-    t->held = NULL;
     t->gone = true;
-    if (!t->in_callback) {
-        connections--;
-        unikernel_free(t);
-    }
+    if (!t->in_callback)
+        dispose(t);
 }
 
 /* Brackets a callback; returns whether the object still lives. */
@@ -83,11 +92,15 @@ static bool leave(struct nf_tcp *t, bool outer)
     t->in_callback = outer;
     if (!t->gone)
         return true;
-    if (!outer) {
-        connections--;
-        unikernel_free(t);
-    }
+    if (!outer)
+        dispose(t);
     return false;
+}
+
+static void remember_addresses(struct nf_tcp *t)
+{
+    address_from_lwip(&t->pcb->local_ip, t->pcb->local_port, &t->local);
+    address_from_lwip(&t->pcb->remote_ip, t->pcb->remote_port, &t->peer);
 }
 
 static void detach(struct nf_tcp *t)
@@ -102,6 +115,13 @@ static void detach(struct nf_tcp *t)
     t->pcb = NULL;
 }
 
+/* Both directions have ended: lwIP finishes alone, and frees a pcb in TIME_WAIT without a word to anybody. */
+static void detach_ended(struct nf_tcp *t)
+{
+    if (t->ended && t->shut)
+        detach(t);
+}
+
 /* Gives held bytes to the program, as much as it takes. Returns false when the object is gone. */
 static bool deliver(struct nf_tcp *t)
 {
@@ -111,6 +131,8 @@ static bool deliver(struct nf_tcp *t)
         size_t n = t->held->len - t->held_offset;
         if (n > t->receive_max)
             n = t->receive_max;
+        if (t->pcb) /* before the call: lwIP answers a close with unread bytes with a reset */
+            tcp_recved(t->pcb, (u16_t)n);
         if (n > 0 && t->ops && t->ops->receive) {
             t->in_callback = true;
             t->ops->receive(t, t->context, (const uint8_t *)t->held->payload + t->held_offset, n);
@@ -118,10 +140,8 @@ static bool deliver(struct nf_tcp *t)
                 return leave(t, outer);
             t->in_callback = outer;
         }
-        if (t->pcb)
-            tcp_recved(t->pcb, (u16_t)n);
         t->held_offset += n;
-        if (t->held && t->held_offset >= t->held->len) {
+        if (t->held_offset >= t->held->len) {
             struct pbuf *first = t->held;
             t->held = first->next;
             if (t->held)
@@ -141,9 +161,19 @@ static bool deliver(struct nf_tcp *t)
     return true;
 }
 
+/* What lwIP's callbacks return: ERR_ABRT, and nothing else, when the pcb was freed within them. */
+static err_t leave_lwip(struct nf_tcp *t, bool outer)
+{
+    bool aborted = t->aborted;
+
+    leave(t, outer);
+    return aborted ? ERR_ABRT : ERR_OK;
+}
+
 static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t error)
 {
     struct nf_tcp *t = arg;
+    bool outer = t->in_callback;
 
     (void)pcb;
     (void)error;
@@ -155,27 +185,24 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
         t->held = p;
         t->held_offset = 0;
     }
-    struct tcp_pcb *before = t->pcb;
-    bool outer = t->in_callback;
     t->in_callback = true;
-    deliver(t);
-    bool aborted = t->gone && before && before->state == CLOSED;
-    leave(t, outer);
-    return aborted ? ERR_ABRT : ERR_OK;
+    if (deliver(t))
+        detach_ended(t);
+    return leave_lwip(t, outer);
 }
 
+/* lwIP has freed the pcb already. ERR_CLSD: in good order, after both sides ended; the program still has its object. */
 static void on_error(void *arg, err_t error)
 {
     struct nf_tcp *t = arg;
-    int words = error_from_lwip(error);
+    bool outer = t->in_callback;
 
     t->pcb = NULL;
-    if (error == ERR_RST && t->ops && !t->end_told && !t->ended && !t->held)
-        words = NF_RESET;
-    bool outer = t->in_callback;
+    if (error == ERR_CLSD)
+        return;
     t->in_callback = true;
     if (t->ops)
-        t->ops->failed(t, t->context, words);
+        t->ops->failed(t, t->context, error_from_lwip(error));
     if (!t->gone)
         release(t);
     leave(t, outer);
@@ -188,11 +215,11 @@ static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t error)
 
     (void)pcb;
     (void)error;
+    remember_addresses(t);
     t->in_callback = true;
     if (t->ops->connected)
         t->ops->connected(t, t->context);
-    leave(t, outer);
-    return ERR_OK;
+    return leave_lwip(t, outer);
 }
 
 static struct nf_tcp *wrap(struct tcp_pcb *pcb)
@@ -214,28 +241,20 @@ static struct nf_tcp *wrap(struct tcp_pcb *pcb)
 static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t error)
 {
     struct nf_listener *l = arg;
-    struct nf_addr peer;
     struct nf_tcp *t;
 
     if (error != ERR_OK || !pcb)
         return ERR_VAL;
-    t = wrap(pcb);
-    if (!t)
-        return tcp_abort(pcb), ERR_ABRT;
-    address_from_lwip(&pcb->remote_ip, pcb->remote_port, &peer);
-    t->in_callback = true;
-    bool keep = l->accept(t, &peer, l->context);
-    bool lost = t->gone;
-    if (!keep && !lost) {
-        detach(t);
-        release(t);
-    }
-    leave(t, false);
-    if (!keep) {
+    t = l ? wrap(pcb) : NULL;
+    if (!t) {
         tcp_abort(pcb);
         return ERR_ABRT;
     }
-    return lost && pcb->state == CLOSED ? ERR_ABRT : ERR_OK;
+    remember_addresses(t);
+    t->in_callback = true;
+    if (!l->accept(t, &t->peer, l->context) && !t->gone)
+        nf_tcp_abort(t);
+    return leave_lwip(t, false);
 }
 
 int nf_tcp_listen(const struct nf_addr *local, nf_accept_fn accept, void *context, struct nf_listener **ret_listener)
@@ -250,6 +269,7 @@ int nf_tcp_listen(const struct nf_addr *local, nf_accept_fn accept, void *contex
 
     if (pcb) {
         address_to_lwip(local, &address);
+        ip_set_option(pcb, SOF_REUSEADDR); /* connections of an earlier listener do not hold the port */
         r = tcp_bind(pcb, &address, local->port);
         if (r == ERR_OK)
             l->pcb = tcp_listen_with_backlog_and_err(pcb, 255, &r);
@@ -276,8 +296,8 @@ void nf_listener_close(struct nf_listener *listener)
     unikernel_free(listener);
 }
 
-int nf_tcp_connect(const struct nf_addr *peer, const struct nf_addr *local, const struct nf_tcp_ops *ops,
-                   void *context, struct nf_tcp **ret_tcp)
+int nf_tcp_connect(const struct nf_addr *peer, const struct nf_addr *local, const struct nf_tcp_ops *ops, void *context,
+                   struct nf_tcp **ret_tcp)
 {
     struct tcp_pcb *pcb = tcp_new_ip_type(peer->family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_V4);
     struct nf_tcp *t = pcb ? wrap(pcb) : NULL;
@@ -353,8 +373,11 @@ void nf_tcp_limit_receive(struct nf_tcp *tcp, size_t max)
 
 void nf_tcp_shutdown(struct nf_tcp *tcp)
 {
-    if (tcp->pcb)
-        tcp_shutdown(tcp->pcb, 0, 1);
+    if (!tcp->pcb || tcp->shut)
+        return;
+    tcp_shutdown(tcp->pcb, 0, 1);
+    tcp->shut = true;
+    detach_ended(tcp);
 }
 
 void nf_tcp_close(struct nf_tcp *tcp)
@@ -362,9 +385,11 @@ void nf_tcp_close(struct nf_tcp *tcp)
     struct tcp_pcb *pcb = tcp->pcb;
 
     detach(tcp);
-    release(tcp);
-    if (pcb && tcp_close(pcb) != ERR_OK)
+    if (pcb && tcp_close(pcb) != ERR_OK) {
         tcp_abort(pcb);
+        tcp->aborted = true;
+    }
+    release(tcp);
 }
 
 void nf_tcp_abort(struct nf_tcp *tcp)
@@ -372,20 +397,23 @@ void nf_tcp_abort(struct nf_tcp *tcp)
     struct tcp_pcb *pcb = tcp->pcb;
 
     detach(tcp);
-    release(tcp);
-    if (pcb)
+    if (pcb) {
         tcp_abort(pcb);
+        tcp->aborted = true;
+    }
+    release(tcp);
 }
 
 void nf_tcp_addresses(const struct nf_tcp *tcp, struct nf_addr *ret_local, struct nf_addr *ret_peer)
 {
-    static const struct nf_addr nobody;
+    *ret_local = tcp->local;
+    *ret_peer = tcp->peer;
+}
 
-    *ret_local = *ret_peer = nobody;
-    if (!tcp->pcb)
-        return;
-    address_from_lwip(&tcp->pcb->local_ip, tcp->pcb->local_port, ret_local);
-    address_from_lwip(&tcp->pcb->remote_ip, tcp->pcb->remote_port, ret_peer);
+static bool may_write(const struct nf_tcp *t)
+{
+    return t->want_write && t->pcb && !t->shut && t->pcb->state >= ESTABLISHED && t->pcb->snd_buf >= TCP_SNDLOWAT &&
+           tcp_sndqueuelen(t->pcb) < TCP_SNDQUEUELOWAT;
 }
 
 bool tcp_round(void)
@@ -394,9 +422,12 @@ bool tcp_round(void)
 
     for (struct nf_tcp *t = ready; t; t = next_in_round) {
         next_in_round = t->next_ready;
-        if (t->held && !deliver(t))
-            continue;
-        if (t->want_write && t->pcb && t->pcb->snd_buf >= TCP_SNDLOWAT && tcp_sndqueuelen(t->pcb) < TCP_SNDQUEUELOWAT) {
+        if (t->held && t->receive_max > 0) {
+            worked = true; /* what the program did then may concern those already passed */
+            if (!deliver(t))
+                continue;
+        }
+        if (may_write(t)) {
             worked = true;
             t->in_callback = true;
             if (t->ops->writable)

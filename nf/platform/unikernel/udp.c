@@ -50,17 +50,30 @@ static void on_receive(void *arg, struct udp_pcb *pcb, struct pbuf *p, const ip_
     sweep(u);
 }
 
+/* lwIP shares a port among all that ask; objects without a peer must not. */
+static bool taken(const struct nf_addr *local)
+{
+    for (struct nf_udp *u = all; u; u = u->next)
+        if (!u->gone && local->port && !(u->pcb->flags & UDP_FLAGS_CONNECTED) && u->pcb->local_port == local->port)
+            return true;
+    return false;
+}
+
 int nf_udp_open(const struct nf_addr *local, const struct nf_addr *peer, const struct nf_udp_ops *ops, void *context,
                 struct nf_udp **ret_udp)
 {
-    struct nf_udp *u = unikernel_calloc(1, sizeof(*u));
-    struct udp_pcb *pcb = u ? udp_new_ip_type(IPADDR_TYPE_ANY) : NULL;
+    struct nf_udp *u;
+    struct udp_pcb *pcb;
     ip_addr_t address;
     err_t r = ERR_MEM;
 
+    if (!peer && taken(local))
+        return NF_IN_USE;
+    u = unikernel_calloc(1, sizeof(*u));
+    pcb = u ? udp_new_ip_type(IPADDR_TYPE_ANY) : NULL;
     if (pcb) {
         address_to_lwip(local, &address);
-        pcb->so_options |= peer ? SOF_REUSEADDR : 0;
+        ip_set_option(pcb, SOF_REUSEADDR);
         r = udp_bind(pcb, &address, local->port);
         if (r == ERR_OK && peer) {
             address_to_lwip(peer, &address);
@@ -119,7 +132,11 @@ int nf_udp_send(struct nf_udp *udp, const struct nf_addr *to, const void *header
 
 void nf_udp_address(const struct nf_udp *udp, struct nf_addr *ret_local)
 {
-    address_from_lwip(&udp->pcb->local_ip, udp->pcb->local_port, ret_local);
+    const struct udp_pcb *pcb = udp->pcb;
+    struct netif *netif = pcb->flags & UDP_FLAGS_CONNECTED ? ip_route(&pcb->local_ip, &pcb->remote_ip) : NULL;
+    const ip_addr_t *routed = netif ? ip_netif_get_local_ip(netif, &pcb->remote_ip) : NULL;
+
+    address_from_lwip(ip_addr_isany(&pcb->local_ip) && routed ? routed : &pcb->local_ip, pcb->local_port, ret_local);
 }
 
 void nf_udp_close(struct nf_udp *udp)

@@ -37,6 +37,8 @@ uint64_t cpu_ns(void); /* since boot */
 void cpu_idle(uint64_t interrupts, uint64_t until_ns);
 void unikernel_panic(const char *message) __attribute__((noreturn));
 uint32_t unikernel_random(void);
+uint64_t siphash(const uint64_t key[2], const uint64_t *words, unsigned count);
+extern uint64_t isn_key[2]; /* secret of this boot */
 void console_write(const char *text, size_t size);
 
 /* ---- heap.c ---- */
@@ -61,7 +63,7 @@ struct virtq {
     uint16_t next_available, last_used, notified;
     struct virtq_descriptor *descriptors;
     volatile uint16_t *available, *used;
-    void *tokens[VQ_SIZE];        /* of the chain's first descriptor */
+    void *tokens[VQ_SIZE]; /* of the chain's first descriptor */
 };
 
 struct virtq_segment {
@@ -72,8 +74,8 @@ struct virtq_segment {
 
 struct virtio {
     volatile uint32_t *registers;
-    uint64_t features;            /* accepted */
-    bool acknowledge;             /* interrupts are level lines that must be taken back (PVH monitors) */
+    uint64_t features; /* accepted */
+    bool acknowledge;  /* interrupts are level lines that must be taken back (PVH monitors) */
 };
 
 /* Resets the device, negotiates (wanted: bits the driver knows). False when it is not of that kind. */
@@ -105,9 +107,9 @@ void net_config_changed(const struct net_config *config);
 
 /* ---- tcp.c, udp.c, timer.c: platform.h on lwIP ---- */
 
-bool tcp_round(void);            /* deferred calls of the program: `writable`, held bytes */
+bool tcp_round(void); /* deferred calls of the program: `writable`, held bytes */
 bool udp_round(void);
-uint64_t timers_run(void);       /* fires what is due; the next due (cpu_ns clock), 0: none */
-uint64_t net_received_at(void);  /* wall clock of the packet being delivered */
+bool timers_run(void);          /* fires what is due */
+uint64_t net_received_at(void); /* wall clock of the packet being delivered */
 
 #endif

@@ -10,19 +10,21 @@
 #define LWIP_NO_LIMITS_H   1
 #define LWIP_NO_CTYPE_H    1
 #define LWIP_NO_UNISTD_H   1
-#define X8_F  "x"
-#define U16_F "u"
-#define S16_F "d"
-#define X16_F "x"
-#define U32_F "u"
-#define S32_F "d"
-#define X32_F "x"
-#define SZT_F "zu"
-#define INT_MAX 0x7fffffff
-#define SSIZE_MAX INT_MAX
+#define X8_F               "x"
+#define U16_F              "u"
+#define S16_F              "d"
+#define X16_F              "x"
+#define U32_F              "u"
+#define S32_F              "d"
+#define X32_F              "x"
+#define SZT_F              "zu"
+#define INT_MAX            0x7fffffff
+#define SSIZE_MAX          INT_MAX
 typedef long ssize_t;
 
-#define LWIP_PLATFORM_DIAG(x) do { } while (0)
+#define LWIP_PLATFORM_DIAG(x)                                                                                          \
+    do {                                                                                                               \
+    } while (0)
 void unikernel_panic(const char *message) __attribute__((noreturn));
 #define LWIP_PLATFORM_ASSERT(x) unikernel_panic(x)
 

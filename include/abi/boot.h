@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest ABI of the unikernel: what its first instruction at CPL 3 finds, and how it talks to what runs it.
+ *
+ * Two makers of this environment: coracle-vmm (direct entry, flag BOOT_DIRECT: everything is prepared from outside) and
+ * the unikernel's own PVH stub (QEMU microvm and other PVH monitors: it prepares the same at ring 0, then drops to CPL
+ * 3 for ever). After the entry there is one code. Shared by host and guest: fixed-width, little-endian, strict C11.
+ *
+ * Address space, identity mapped, one static table that the guest cannot reach:
+ *   0x0000      not mapped (a null pointer faults)
+ *   0x1000      struct boot_info, read-only
+ *   0x2000      boot parameters: one NUL-terminated string, read-only
+ *   0x3000      struct boot_shared, read-write: words the guest shows to its monitor
+ *   0x4000 up   GDT, IDT, TSS (mapped for ring 0 only), page tables (not mapped)
+ *   0x100000    the image: text read-execute, rodata read-only, data and bss read-write, never two of write and execute
+ *   free_start  read-write up to memory_bytes
+ *   device pages (virtio-mmio, local APIC): read-write, uncached
+ * The image starts with a struct boot_image; its segments say what is text, rodata, data (program headers, PVH:
+ * symbols). Registers at entry: RDI = address of struct boot_info; RSP = 16-byte aligned below a zero word, on the
+ * image's own boot stack; RFLAGS.IF set (a CPL-3 guest cannot change it); everything else 0.
+ */
+#ifndef CORACLE_ABI_BOOT_H
+#define CORACLE_ABI_BOOT_H
+
+#include <stdint.h>
+
+#define BOOT_MAGIC   UINT64_C(0x31656c6361726f43) /* "Coracle1" */
+#define BOOT_VERSION UINT32_C(1)
+
+#define BOOT_INFO_ADDRESS       UINT64_C(0x1000)
+#define BOOT_PARAMETERS_ADDRESS UINT64_C(0x2000)
+#define BOOT_SHARED_ADDRESS     UINT64_C(0x3000)
+#define BOOT_TABLES_ADDRESS     UINT64_C(0x4000)
+#define BOOT_IMAGE_ADDRESS      UINT64_C(0x100000)
+#define BOOT_PARAMETERS_SIZE    UINT32_C(4096)
+#define BOOT_DEVICE_MAX         UINT32_C(8)
+
+/* Selectors (Intel SDM volume 3, 3.4.2; the layout PVM and real hardware both accept). */
+#define BOOT_SELECTOR_KERNEL_CODE 0x08
+#define BOOT_SELECTOR_KERNEL_DATA 0x10
+#define BOOT_SELECTOR_USER_DATA   0x2b
+#define BOOT_SELECTOR_USER_CODE   0x33
+#define BOOT_SELECTOR_TSS         0x40
+
+/* Interrupt vectors. Exceptions 0-31 as the architecture has them; devices from BOOT_VECTOR_DEVICE on. */
+#define BOOT_VECTOR_DEVICE UINT8_C(0x40) /* + index of the device in boot_info.devices */
+#define BOOT_VECTOR_TIMER  UINT8_C(0x60)
+
+/* The first bytes of the image, at BOOT_IMAGE_ADDRESS: what a maker of the environment must know of it. */
+struct boot_image {
+    uint64_t magic;           /* BOOT_MAGIC */
+    uint64_t version;         /* BOOT_VERSION */
+    uint64_t entry;           /* of the direct way in, at CPL 3 */
+    uint64_t traps;           /* 256 entry points, BOOT_TRAP_STRIDE bytes apart */
+    uint64_t stack_top;       /* boot stack */
+    uint64_t fault_stack_top; /* IST 1: page faults and double faults, also of a stack that ran over */
+    uint64_t halt;            /* ring-0 code for vector 3: sti; hlt; cli; iretq */
+    uint64_t halt_stack_top;  /* TSS.RSP0 */
+    uint64_t guard;           /* page to leave unmapped below the boot stack */
+};
+#define BOOT_TRAP_STRIDE 16
+
+enum boot_flag {
+    BOOT_DIRECT = 1,   /* made by coracle-vmm: the ports below are served */
+    BOOT_RESTORED = 2, /* set by a restore in boot_shared.generation's stead on monitors without it */
+    BOOT_HAS_HALT = 4, /* int3 enters a ring-0 stub that halts until an interrupt (PVH entry) */
+};
+
+/* One virtio-mmio device (virtio 1.2 section 4.2). */
+struct boot_device {
+    uint64_t address; /* of its register page */
+    uint32_t kind;    /* virtio device type: 1 net, 2 block, 3 console, 4 entropy, 19 vsock; 0: probe it */
+    uint32_t vector;  /* interrupt vector it raises */
+};
+
+struct boot_info {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t flags;        /* enum boot_flag */
+    uint64_t memory_bytes; /* RAM from 0 */
+    uint64_t free_start;   /* first byte the image does not use, page aligned */
+    uint64_t tsc_khz;
+    uint64_t wall_clock_ns; /* CLOCK_REALTIME of the host when TSC was wall_clock_tsc */
+    uint64_t wall_clock_tsc;
+    uint64_t boot_tsc; /* when the monitor was asked to make this VM, or 0 */
+    uint8_t seed[32];  /* entropy, fresh for each boot and each restore */
+    uint32_t device_count;
+    uint32_t reserved;
+    struct boot_device devices[8];
+};
+
+/* Written by the guest, read by the monitor (checked: hostile); generation is written by the monitor. */
+struct boot_shared {
+    uint64_t
+        generation; /* raised by each restore from a snapshot: new identity, address and entropy are in boot_info */
+    uint64_t sleep_until_tsc; /* with PORT_IDLE: wake at this TSC at the latest; 0: no timer */
+    uint64_t ready;           /* 1: the application listens */
+    uint64_t panic;           /* address of a struct boot_panic, 0: none */
+    uint64_t interrupts;      /* raised by each interrupt handler; see PORT_IDLE */
+    uint64_t idle_count;      /* times the guest went idle, for the monitor's statistics */
+};
+
+struct boot_panic {
+    uint64_t vector, error, rip, rsp, rflags, cr2;
+    uint64_t registers[15]; /* rax rbx rcx rdx rsi rdi rbp r8..r15 */
+    char message[128];
+};
+
+/* I/O ports (32-bit writes; 24-48 us each on PVM-KVM: never on a data path). */
+/*
+ * Nothing to do: come back on an interrupt or at sleep_until_tsc. The value is the low half of boot_shared.interrupts
+ * as it was before the guest looked for work: when it has changed since, the monitor returns at once, so no wake-up is
+ * lost.
+ */
+#define PORT_IDLE    UINT16_C(0x600)
+#define PORT_EXIT    UINT16_C(0x604) /* value: exit status */
+#define PORT_PANIC   UINT16_C(0x608) /* boot_shared.panic is filled */
+#define PORT_READY   UINT16_C(0x60c) /* the application listens (once) */
+#define PORT_CONSOLE UINT16_C(0x3f8) /* 8-bit: early console, before virtio-console; the 8250's data register */
+
+_Static_assert(sizeof(struct boot_image) == 72, "ABI");
+_Static_assert(sizeof(struct boot_device) == 16, "ABI");
+_Static_assert(sizeof(struct boot_info) == 104 + 8 * 16, "ABI");
+_Static_assert(sizeof(struct boot_shared) == 48, "ABI");
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes the unikernel's descriptor tables and page tables (Intel SDM volume 3, chapters 3 to 6) into memory.
+ *
+ * One source for both makers of the environment: coracle-vmm, which writes through its mapping of guest memory, and the
+ * guest's PVH stub, which writes to itself. So: no libc, no allocation, memory is named by an offset-to-pointer base.
+ *
+ * Layout from BOOT_TABLES_ADDRESS: page 0 GDT, pages 1-3 TSS with its I/O bitmap, page 4 IDT, page 5 PML4, page 6 PDPT,
+ * then page directories and page tables in the order they are needed, up to BOOT_IMAGE_ADDRESS.
+ */
+#ifndef CORACLE_ABI_BOOT_TABLES_H
+#define CORACLE_ABI_BOOT_TABLES_H
+
+#include "abi/boot.h"
+
+enum {
+    TABLE_PAGE = 4096,
+    TABLE_GDT = 0x4000,
+    TABLE_TSS = 0x5000,
+    TABLE_IDT = 0x8000,
+    TABLE_PML4 = 0x9000,
+    TABLE_PDPT = 0xa000,
+    TABLE_NEXT = 0xb000,
+    TABLE_GDT_BYTES = 10 * 8,
+    TABLE_TSS_BYTES = 0x68 + 8192 + 1,
+    TABLE_DEVICE_SLOT_LAST = 3, /* directories of the fourth GiB hold the device pages */
+};
+
+#define PAGE_PRESENT  UINT64_C(1)
+#define PAGE_WRITE    UINT64_C(2)
+#define PAGE_USER     UINT64_C(4)
+#define PAGE_UNCACHED UINT64_C(0x18)
+#define PAGE_LARGE    UINT64_C(0x80)
+#define PAGE_NX       (UINT64_C(1) << 63)
+#define PAGE_ADDRESS  UINT64_C(0x000ffffffffff000)
+
+struct boot_tables {
+    uint8_t *memory; /* where guest physical 0 is */
+    uint64_t next;   /* next free table page (guest physical) */
+    int full;        /* the space below the image did not suffice */
+};
+
+static inline uint64_t *tables_at(const struct boot_tables *t, uint64_t address)
+{
+    return (uint64_t *)(void *)(t->memory + address);
+}
+
+static inline void tables_zero(const struct boot_tables *t, uint64_t address, uint64_t bytes)
+{
+    uint64_t *word = tables_at(t, address);
+
+    for (uint64_t i = 0; i < bytes / 8; i++)
+        word[i] = 0;
+}
+
+static inline void tables_begin(struct boot_tables *t, uint8_t *memory)
+{
+    t->memory = memory;
+    t->next = TABLE_NEXT;
+    t->full = 0;
+    tables_zero(t, TABLE_GDT, TABLE_NEXT - TABLE_GDT);
+    tables_at(t, TABLE_PML4)[0] = TABLE_PDPT | PAGE_PRESENT | PAGE_WRITE | PAGE_USER;
+}
+
+/* The table that entry points to, made when there is none yet; NULL when the space is used up. */
+static inline uint64_t *tables_below(struct boot_tables *t, uint64_t *entry)
+{
+    if (!(*entry & PAGE_PRESENT)) {
+        if (t->next + TABLE_PAGE > BOOT_IMAGE_ADDRESS) {
+            t->full = 1;
+            return (uint64_t *)0;
+        }
+        tables_zero(t, t->next, TABLE_PAGE);
+        *entry = t->next | PAGE_PRESENT | PAGE_WRITE | PAGE_USER;
+        t->next += TABLE_PAGE;
+    }
+    return tables_at(t, *entry & PAGE_ADDRESS);
+}
+
+/* Maps [address, end) to itself; flags without PAGE_PRESENT. Large pages where both ends allow. Below 512 GiB. */
+static inline void tables_map(struct boot_tables *t, uint64_t address, uint64_t end, uint64_t flags)
+{
+    const uint64_t large = UINT64_C(1) << 21;
+
+    while (address < end && !t->full) {
+        uint64_t *directory = tables_below(t, &tables_at(t, TABLE_PDPT)[address >> 30 & 511]);
+        if (!directory)
+            return;
+        uint64_t *entry = &directory[address >> 21 & 511];
+        if (address % large == 0 && end - address >= large && !(*entry & PAGE_PRESENT)) {
+            *entry = address | flags | PAGE_LARGE | PAGE_PRESENT;
+            address += large;
+            continue;
+        }
+        uint64_t *table = tables_below(t, entry);
+        if (!table)
+            return;
+        table[address >> 12 & 511] = address | flags | PAGE_PRESENT;
+        address += TABLE_PAGE;
+    }
+}
+
+/* A guard page: takes one 4 KiB mapping away (it must not lie in a large page). */
+static inline void tables_unmap(struct boot_tables *t, uint64_t address)
+{
+    uint64_t *directory = tables_below(t, &tables_at(t, TABLE_PDPT)[address >> 30 & 511]);
+    uint64_t *table = directory ? tables_below(t, &directory[address >> 21 & 511]) : (uint64_t *)0;
+
+    if (table)
+        table[address >> 12 & 511] = 0;
+}
+
+/* GDT and TSS. Every I/O port is forbidden but those of the ABI: another one is a general protection fault. */
+static inline void tables_segments(struct boot_tables *t, const struct boot_image *image)
+{
+    uint64_t *gdt = tables_at(t, TABLE_GDT);
+    uint8_t *tss = t->memory + TABLE_TSS;
+    static const uint16_t ports[] = {PORT_IDLE, PORT_EXIT, PORT_PANIC, PORT_READY, PORT_CONSOLE};
+
+    gdt[BOOT_SELECTOR_KERNEL_CODE / 8] = UINT64_C(0x00af9b000000ffff);
+    gdt[BOOT_SELECTOR_KERNEL_DATA / 8] = UINT64_C(0x00cf93000000ffff);
+    gdt[BOOT_SELECTOR_USER_DATA / 8] = UINT64_C(0x00cff3000000ffff);
+    gdt[BOOT_SELECTOR_USER_CODE / 8] = UINT64_C(0x00affb000000ffff);
+    gdt[BOOT_SELECTOR_TSS / 8] = (uint64_t)(TABLE_TSS_BYTES - 1) | (uint64_t)TABLE_TSS << 16 | UINT64_C(0x8b) << 40;
+    gdt[BOOT_SELECTOR_TSS / 8 + 1] = 0;
+    __builtin_memcpy(tss + 4, &image->halt_stack_top, 8);     /* RSP0 */
+    __builtin_memcpy(tss + 0x24, &image->fault_stack_top, 8); /* IST1 */
+    tss[0x66] = 0x68;                                         /* I/O map base */
+    for (unsigned i = 0x68; i < TABLE_TSS_BYTES; i++)
+        tss[i] = 0xff;
+    for (unsigned i = 0; i < sizeof(ports) / sizeof(ports[0]); i++)
+        for (unsigned byte = 0; byte < 4; byte++)
+            tss[0x68 + (ports[i] + byte) / 8] &= (uint8_t) ~(1u << ((ports[i] + byte) % 8));
+}
+
+/* Trap gates to the image's handlers, at CPL 3 (an interrupt gate would clear IF for ever: IRETQ at CPL 3 cannot set
+ * it); vector 3 leads to the ring-0 halt. */
+static inline void tables_traps(struct boot_tables *t, const struct boot_image *image)
+{
+    uint64_t *idt = tables_at(t, TABLE_IDT);
+
+    for (unsigned vector = 0; vector < 256; vector++) {
+        int halt = vector == 3, faults = vector == 8 || vector == 14;
+        uint64_t handler = halt ? image->halt : image->traps + vector * BOOT_TRAP_STRIDE;
+        uint64_t selector = halt ? BOOT_SELECTOR_KERNEL_CODE : BOOT_SELECTOR_USER_CODE;
+
+        idt[2 * vector] = (handler & 0xffff) | selector << 16 | (uint64_t)(faults ? 1 : 0) << 32 |
+                          (halt ? UINT64_C(0xee) : UINT64_C(0xef)) << 40 | (handler >> 16 & 0xffff) << 48;
+        idt[2 * vector + 1] = handler >> 32;
+    }
+}
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The device side of a split virtqueue (virtio 1.2, section 2.7), with event indices, without packed rings.
+ *
+ * The guest is the attacker: each index and descriptor is read once and checked; what breaks a rule breaks the queue
+ * (-EPROTO from then on, the device goes to DEVICE_NEEDS_RESET), never the monitor. One thread per queue; no locks.
+ */
+#ifndef CORACLE_VIRTQUEUE_QUEUE_H
+#define CORACLE_VIRTQUEUE_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "virtqueue/guest_memory.h"
+
+enum { VIRTQUEUE_SIZE_MAX = 1024, VIRTQUEUE_SEGMENT_MAX = 128 };
+
+struct virtqueue_address { /* guest physical, as the driver wrote them */
+    uint64_t descriptors, available, used;
+    uint16_t size; /* a power of two, at most VIRTQUEUE_SIZE_MAX */
+};
+
+struct virtqueue {
+    const struct guest_memory *memory;
+    struct virtqueue_address address;
+    volatile uint16_t *available; /* flags, index, ring[size], used_event */
+    volatile uint16_t *used;      /* flags, index, ring[size] of 8 bytes, avail_event */
+    const uint8_t *descriptors;
+    uint16_t next_available; /* next entry of the available ring to take */
+    uint16_t next_used;      /* next entry of the used ring to fill */
+    uint16_t signalled_used; /* next_used when the driver was last interrupted */
+    bool signalled_valid;
+    bool event_index;   /* VIRTIO_F_EVENT_IDX was negotiated */
+    const char *broken; /* why the queue was given up; NULL: it works */
+};
+
+struct virtqueue_chain {
+    struct iovec segments[VIRTQUEUE_SEGMENT_MAX]; /* readable ones first */
+    uint16_t head;                                /* to be given back with virtqueue_push() */
+    uint16_t readable, writable;                  /* number of segments of each kind */
+    uint64_t readable_bytes, writable_bytes;
+};
+
+/* Checks and takes the driver's addresses; -EINVAL when any part of a ring lies outside memory or is misaligned. */
+int virtqueue_enable(struct virtqueue *queue, const struct guest_memory *memory,
+                     const struct virtqueue_address *address, bool event_index);
+
+/* Takes the next chain: 1; none there: 0; -EPROTO: broken. */
+int virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *ret_chain);
+
+/* Puts the chain popped last back, as if it had not been taken. */
+void virtqueue_unpop(struct virtqueue *queue);
+
+/* Gives a chain back with the bytes written into it; the driver sees it after virtqueue_publish(). */
+void virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written);
+void virtqueue_publish(struct virtqueue *queue);
+
+/* Whether the driver wants an interrupt for what was published since the last time (virtio 1.2, 2.7.7 and 2.7.10). */
+bool virtqueue_wants_interrupt(struct virtqueue *queue);
+
+/* Tells the driver whether to notify when it adds chains. After enabling, ask virtqueue_has_work() once more. */
+void virtqueue_notify_enable(struct virtqueue *queue);
+void virtqueue_notify_disable(struct virtqueue *queue);
+
+bool virtqueue_has_work(const struct virtqueue *queue);
+
+#endif

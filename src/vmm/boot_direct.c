@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The direct entry: the monitor does what a kernel's first instructions would, from outside, so that the guest's first
+ * instruction already runs at CPL 3 and nothing of the guest ever runs at ring 0. On the PVM flavour of KVM that is the
+ * difference between native speed and emulation; everywhere it means that guest code can change no mapping.
+ * Runs once, on the vCPU's thread, before the sandbox closes.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "abi/boot_tables.h"
+#include "vmm/boot_direct.h"
+
+/* Register values (Intel SDM volume 3, 2.5, 2.2.1, 10.4): protection and paging; PAE, OSFXSR, OSXMMEXCPT; SCE LME LMA
+ * NXE. */
+#define DIRECT_CR0       UINT64_C(0x80050033)
+#define DIRECT_CR4       UINT64_C(0x620)
+#define DIRECT_EFER      UINT64_C(0xd01)
+#define DIRECT_APIC_BASE UINT64_C(0xfee00900)
+#define DIRECT_RFLAGS    UINT64_C(0x202)
+#define APIC_ADDRESS     UINT64_C(0xfee00000)
+#define APIC_SVR_OFFSET  0xf0
+#define APIC_SVR_ENABLED 0x1ff
+
+static int load_segments(const struct guest_memory *ram, const struct direct_boot *boot)
+{
+    for (uint32_t i = 0; i < boot->image->segment_count; i++) {
+        const struct elf_segment *s = &boot->image->segments[i];
+        void *to = guest_memory_at(ram, s->address, s->memory_bytes);
+
+        if (!to)
+            return -EFAULT;
+        /* Fresh guest memory is zero already: touching bss would only cost pages. */
+        memcpy(to, boot->file + s->file_offset, s->file_bytes);
+    }
+    return 0;
+}
+
+static int check_image_header(const struct guest_memory *ram, const struct direct_boot *boot, struct boot_image *ret,
+                              struct error **err)
+{
+    const struct elf_image *image = boot->image;
+    const void *header = guest_memory_at(ram, BOOT_IMAGE_ADDRESS, sizeof(*ret));
+
+    if (!header || image->low != BOOT_IMAGE_ADDRESS)
+        return error_set(err, EINVAL, "IMAGE_MALFORMED",
+                         "kernel image: not linked at %#" PRIx64 " (starts at %#" PRIx64 ")", BOOT_IMAGE_ADDRESS,
+                         image->low);
+    memcpy(ret, header, sizeof(*ret));
+    if (ret->magic != BOOT_MAGIC)
+        return error_set(err, EINVAL, "IMAGE_MALFORMED",
+                         "kernel image: no Coracle header; boot it through PVH instead");
+    if (ret->version != BOOT_VERSION)
+        return error_set(err, EINVAL, "IMAGE_MALFORMED", "kernel image: ABI version %" PRIu64 ", this monitor has %u",
+                         ret->version, BOOT_VERSION);
+    const uint64_t inside[] = {
+        ret->entry, ret->traps, ret->stack_top - 8, ret->fault_stack_top - 8, ret->halt, ret->halt_stack_top - 8,
+        ret->guard};
+    for (size_t i = 0; i < sizeof(inside) / sizeof(inside[0]); i++)
+        if (inside[i] < image->low || inside[i] >= image->high)
+            return error_set(err, EINVAL, "IMAGE_MALFORMED",
+                             "kernel image: its header points outside it (%#" PRIx64 ")", inside[i]);
+    return 0;
+}
+
+static uint64_t page_flags(uint32_t segment_flags)
+{
+    return PAGE_USER | (segment_flags & PF_W ? PAGE_WRITE : 0) | (segment_flags & PF_X ? 0 : PAGE_NX);
+}
+
+static uint64_t page_up(uint64_t address)
+{
+    return (address + TABLE_PAGE - 1) & ~(uint64_t)(TABLE_PAGE - 1);
+}
+
+static void map_everything(struct boot_tables *t, const struct guest_memory *ram, const struct direct_boot *boot,
+                           const struct boot_image *header, uint64_t free_start)
+{
+    const uint64_t device = PAGE_USER | PAGE_WRITE | PAGE_NX | PAGE_UNCACHED;
+
+    /* The processor reads descriptors by linear address: mapped, but not for CPL 3. Page tables are not mapped at all.
+     */
+    tables_map(t, TABLE_GDT, TABLE_PML4, PAGE_WRITE | PAGE_NX);
+    tables_map(t, BOOT_INFO_ADDRESS, BOOT_SHARED_ADDRESS, PAGE_USER | PAGE_NX);
+    tables_map(t, BOOT_SHARED_ADDRESS, BOOT_SHARED_ADDRESS + TABLE_PAGE, PAGE_USER | PAGE_WRITE | PAGE_NX);
+    for (uint32_t i = 0; i < boot->image->segment_count; i++) {
+        const struct elf_segment *s = &boot->image->segments[i];
+        tables_map(t, s->address & ~(uint64_t)(TABLE_PAGE - 1), page_up(s->address + s->memory_bytes),
+                   page_flags(s->flags));
+    }
+    tables_unmap(t, header->guard);
+    tables_map(t, free_start, ram->bytes, PAGE_USER | PAGE_WRITE | PAGE_NX);
+    for (uint32_t i = 0; i < boot->info.device_count; i++)
+        tables_map(t, boot->info.devices[i].address, boot->info.devices[i].address + TABLE_PAGE, device);
+    tables_map(t, APIC_ADDRESS, APIC_ADDRESS + TABLE_PAGE, device);
+}
+
+int direct_boot_memory(const struct guest_memory *ram, const struct direct_boot *boot, struct error **err)
+{
+    struct boot_tables tables;
+    struct boot_image header;
+    struct boot_info info = boot->info;
+    int r;
+
+    if (strlen(boot->parameters) >= BOOT_PARAMETERS_SIZE)
+        return error_set(err, E2BIG, "INVALID_VALUE", "boot parameters: %zu bytes, at most %u fit",
+                         strlen(boot->parameters), BOOT_PARAMETERS_SIZE - 1);
+    if (load_segments(ram, boot) < 0)
+        return error_set(err, EFAULT, "IMAGE_MALFORMED", "kernel image: a segment lies outside the guest's memory");
+    r = check_image_header(ram, boot, &header, err);
+    if (r < 0)
+        return r;
+    info.magic = BOOT_MAGIC;
+    info.version = BOOT_VERSION;
+    info.flags |= BOOT_DIRECT;
+    info.memory_bytes = ram->bytes;
+    info.free_start = page_up(boot->image->high);
+    memcpy(ram->base + BOOT_INFO_ADDRESS, &info, sizeof(info));
+    memcpy(ram->base + BOOT_PARAMETERS_ADDRESS, boot->parameters, strlen(boot->parameters) + 1);
+    tables_begin(&tables, ram->base);
+    tables_segments(&tables, &header);
+    tables_traps(&tables, &header);
+    map_everything(&tables, ram, boot, &header, info.free_start);
+    if (tables.full)
+        return error_set(err, ENOMEM, "INVALID_VALUE", "memory: %" PRIu64 " bytes need more page tables than fit",
+                         ram->bytes);
+    return 0;
+}
+
+static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl, bool code)
+{
+    return (struct kvm_segment){.limit = 0xffffffff,
+                                .selector = selector,
+                                .type = type,
+                                .present = 1,
+                                .dpl = dpl,
+                                .db = !code,
+                                .s = 1,
+                                .l = code,
+                                .g = 1};
+}
+
+static int set_special(int vcpu, struct error **err)
+{
+    struct kvm_sregs s;
+
+    if (ioctl(vcpu, KVM_GET_SREGS, &s) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "KVM_GET_SREGS");
+    s.cr0 = DIRECT_CR0;
+    s.cr3 = TABLE_PML4;
+    s.cr4 = DIRECT_CR4;
+    s.efer = DIRECT_EFER;
+    s.apic_base = DIRECT_APIC_BASE;
+    s.cs = segment(BOOT_SELECTOR_USER_CODE, 11, 3, true);
+    s.ss = s.ds = s.es = s.fs = s.gs = segment(BOOT_SELECTOR_USER_DATA, 3, 3, false);
+    s.tr = (struct kvm_segment){
+        .base = TABLE_TSS, .limit = TABLE_TSS_BYTES - 1, .selector = BOOT_SELECTOR_TSS, .type = 11, .present = 1};
+    s.gdt = (struct kvm_dtable){.base = TABLE_GDT, .limit = TABLE_GDT_BYTES - 1};
+    s.idt = (struct kvm_dtable){.base = TABLE_IDT, .limit = 256 * 16 - 1};
+    if (ioctl(vcpu, KVM_SET_SREGS, &s) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "KVM_SET_SREGS");
+    return 0;
+}
+
+static int enable_apic(int vcpu, struct error **err)
+{
+    struct kvm_lapic_state apic;
+    const uint32_t svr = APIC_SVR_ENABLED;
+
+    if (ioctl(vcpu, KVM_GET_LAPIC, &apic) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "KVM_GET_LAPIC");
+    memcpy(apic.regs + APIC_SVR_OFFSET, &svr, sizeof(svr));
+    if (ioctl(vcpu, KVM_SET_LAPIC, &apic) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "KVM_SET_LAPIC");
+    return 0;
+}
+
+int direct_boot_registers(int vcpu, const struct guest_memory *ram, struct error **err)
+{
+    struct boot_image header;
+    struct kvm_regs regs = {.rflags = DIRECT_RFLAGS, .rdi = BOOT_INFO_ADDRESS};
+    int r = set_special(vcpu, err);
+
+    if (r == 0)
+        r = enable_apic(vcpu, err);
+    if (r < 0)
+        return r;
+    memcpy(&header, ram->base + BOOT_IMAGE_ADDRESS, sizeof(header));
+    regs.rip = header.entry;
+    regs.rsp = header.stack_top - 8; /* as after a call: the ABI's alignment, a zero return address above */
+    if (ioctl(vcpu, KVM_SET_REGS, &regs) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "KVM_SET_REGS");
+    return 0;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Makes the environment of include/abi/boot.h in guest memory and in a vCPU: the direct entry at CPL 3. */
+#ifndef CORACLE_VMM_BOOT_DIRECT_H
+#define CORACLE_VMM_BOOT_DIRECT_H
+
+#include "abi/boot.h"
+#include "base/error.h"
+#include "virtqueue/guest_memory.h"
+#include "vmm/elf.h"
+
+struct direct_boot {
+    const struct elf_image *image;
+    const uint8_t *file;    /* what image describes */
+    const char *parameters; /* boot parameters; at most BOOT_PARAMETERS_SIZE - 1 bytes */
+    struct boot_info info;  /* magic, version, memory and free_start are filled here; the rest by the caller */
+};
+
+/* Loads the image and writes tables and boot pages. vCPU registers are set by direct_boot_registers(). */
+int direct_boot_memory(const struct guest_memory *ram, const struct direct_boot *boot, struct error **err);
+
+/* SREGS, REGS and local APIC of the boot processor. vcpu: KVM vCPU descriptor. */
+int direct_boot_registers(int vcpu, const struct guest_memory *ram, struct error **err);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The device thread: waits for notifications and back ends, polls while traffic flows, sleeps when it does not. */
+#ifndef CORACLE_VMM_LOOP_H
+#define CORACLE_VMM_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/devices/device.h"
+
+enum { LOOP_SOURCE_MAX = 32 };
+
+struct loop;
+
+/* A back end's readable descriptor. Returns true when it did some work (and so may have more). Device lock held. */
+typedef bool (*loop_ready)(struct device *device);
+
+int loop_create(struct loop **ret, struct error **err);
+/* Watches all notify_fds of the device and, when fd >= 0, a back end's descriptor. */
+int loop_add(struct loop *loop, struct device *device, int fd, loop_ready ready, struct error **err);
+int loop_start(struct loop *loop, struct error **err); /* starts the thread */
+void loop_pause(struct loop *loop);                    /* returns when no device is being worked on, until resumed */
+void loop_resume(struct loop *loop);
+void loop_destroy(struct loop *loop); /* stops the thread; accepts NULL */
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads coracle-vmm's options; called once by main(), before anything is opened. Kept in step with coracle-vmm(1). */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/options.h"
+
+static const struct option long_options[] = {
+    {"kernel", required_argument, NULL, 'k'},
+    {"memory", required_argument, NULL, 'm'},
+    {"append", required_argument, NULL, 'a'},
+    {"tap", required_argument, NULL, 't'},
+    {"mac", required_argument, NULL, 'M'},
+    {"console", required_argument, NULL, 'c'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},
+    {0},
+};
+
+static const char usage[] =
+    "usage: coracle-vmm --kernel FILE [--memory SIZE] [--append PARAMETERS] [--tap NAME [--mac MAC]] [--console FD]\n"
+    "\n"
+    "Runs a unikernel in a virtual machine of its own on /dev/kvm, until it ends.\n"
+    "\n"
+    "  --kernel FILE        unikernel image\n"
+    "  --memory SIZE        guest memory, e.g. 8MiB or 6144KiB (default 16MiB)\n"
+    "  --append PARAMETERS  boot parameters: ip4=ADDRESS/PREFIX gw4=ADDRESS ip6=... -- PROGRAM ARGUMENT...\n"
+    "  --tap NAME           network through this tap of the present network namespace\n"
+    "  --mac MAC            hardware address of the guest (default 02:00:00:00:00:01)\n"
+    "  --console FD         descriptor the guest's output goes to (default 1)\n"
+    "  --help, --version\n"
+    "\n"
+    "Ends with the guest's own exit status; 125 when it could not be started, 126 when it panicked or was reset,\n"
+    "128 + N after signal N, 64 for wrong options.\n";
+
+static int invalid(struct error **err, const char *option, const char *value, const char *hint)
+{
+    int r = error_set(err, EINVAL, "INVALID_VALUE", "--%s: \"%s\" is not valid", option, value);
+
+    error_hint(err, "%s", hint);
+    return r;
+}
+
+static int parse_mac(const char *text, uint8_t mac[6], struct error **err)
+{
+    uint8_t bytes[6];
+    int end = 0;
+
+    if (sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
+               &bytes[5], &end) != 6 ||
+        text[end] != '\0' || (bytes[0] & 1))
+        return invalid(err, "mac", text, "a unicast address as 02:00:00:00:00:05");
+    memcpy(mac, bytes, sizeof(bytes));
+    return 0;
+}
+
+static int parse_memory(const char *text, uint64_t *ret, struct error **err)
+{
+    static const struct {
+        const char *name;
+        unsigned shift;
+    } units[] = {{"KiB", 10}, {"MiB", 20}, {"GiB", 30}};
+    char *end = NULL;
+
+    errno = 0;
+    unsigned long long number = text[0] >= '0' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
+    for (size_t i = 0; end && errno == 0 && i < sizeof(units) / sizeof(units[0]); i++) {
+        if (strcmp(end, units[i].name) == 0 && number <= UINT64_MAX >> units[i].shift) {
+            *ret = number << units[i].shift;
+            return 0;
+        }
+    }
+    return invalid(err, "memory", text, "a number and a unit: 6144KiB, 16MiB, 1GiB");
+}
+
+static int parse_console(const char *text, int *ret, struct error **err)
+{
+    char *end;
+    long fd = strtol(text, &end, 10);
+
+    if (end == text || *end || fd < 0 || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0)
+        return invalid(err, "console", text, "the number of a descriptor that is open, e.g. --console 3 3>guest.log");
+    *ret = (int)fd;
+    return 0;
+}
+
+static int take_option(int c, const char *value, struct options *o, struct error **err)
+{
+    switch (c) {
+    case 'k':
+        o->kernel = value;
+        return 0;
+    case 'm':
+        return parse_memory(value, &o->memory_bytes, err);
+    case 'a':
+        o->parameters = value;
+        return 0;
+    case 't':
+        o->tap = value;
+        return *value && strlen(value) < IFNAMSIZ ? 0 : invalid(err, "tap", value, "an interface's name");
+    case 'M':
+        return parse_mac(value, o->mac, err);
+    case 'c':
+        return parse_console(value, &o->console_fd, err);
+    default: /* getopt has said what is wrong */
+        return error_set(err, EINVAL, "INVALID_VALUE", "wrong options");
+    }
+}
+
+int options_parse(int argc, char **argv, struct options *ret, struct error **err)
+{
+    struct options o = {
+        .parameters = "", .memory_bytes = 16 << 20, .console_fd = STDOUT_FILENO, .mac = {2, 0, 0, 0, 0, 1}};
+    int c, r = 0;
+
+    while (r == 0 && (c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (c == 'h' || c == 'v') {
+            printf("%s%s", c == 'h' ? usage : CORACLE_VERSION, c == 'h' ? "" : "\n");
+            *ret = (struct options){0};
+            return 0;
+        }
+        r = take_option(c, optarg, &o, err);
+    }
+    if (r == 0 && (!o.kernel || optind != argc)) {
+        r = error_set(err, EINVAL, "INVALID_VALUE", "%s%s", o.kernel ? "an argument too many: " : "--kernel is needed",
+                      o.kernel ? argv[optind] : "");
+        error_hint(err, "coracle-vmm --help");
+    }
+    if (r == 0)
+        *ret = o;
+    return r;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The monitor's sandbox, in the order of its stages. A guest that takes the monitor over holds its descriptors (the VM,
+ * a tap, two outputs) and the calls below. main.c runs the stages; tests/integration/vmm counts and tries them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/if_tun.h>
+#include <linux/kvm.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "vmm/sandbox.h"
+
+static int failed(struct error **err, const char *what)
+{
+    return error_set_errno(err, errno, "INTERNAL", "sandbox of the monitor: %s", what);
+}
+
+int sandbox_begin(int keep, struct error **err)
+{
+    const struct rlimit none = {0, 0};
+    unsigned first = STDERR_FILENO + 1;
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return failed(err, "no_new_privs");
+    if (setrlimit(RLIMIT_CORE, &none) < 0)
+        return failed(err, "setrlimit");
+    if (keep >= (int)first) {
+        if (keep > (int)first && syscall(SYS_close_range, first, (unsigned)keep - 1, 0) < 0)
+            return failed(err, "close_range");
+        first = (unsigned)keep + 1;
+    }
+    return syscall(SYS_close_range, first, ~0u, 0) < 0 ? failed(err, "close_range") : 0;
+}
+
+/* Bits the kernel's ABI knows: 13 with the first, then refer, truncate, (net), ioctl_dev. */
+static uint64_t landlock_bits(long abi)
+{
+    return (UINT64_C(1) << (abi >= 5 ? 16 : abi >= 3 ? 15 : abi == 2 ? 14 : 13)) - 1;
+}
+
+int sandbox_files(struct error **err)
+{
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    const uint64_t everything = landlock_bits(abi);
+    auto_fd int rules = -1;
+
+    if (abi < 1)
+        return 0; /* a kernel without it: the calls that open files are gone all the same */
+    rules = (int)syscall(SYS_landlock_create_ruleset, &everything, sizeof(everything), 0);
+    if (rules < 0 || syscall(SYS_landlock_restrict_self, rules, 0) < 0)
+        return failed(err, "Landlock");
+    return 0;
+}
+
+/* ---- seccomp ---- */
+
+static const uint32_t calls[] = {
+    SYS_ioctl,                                                  /* the requests below only */
+    SYS_readv,         SYS_writev,       SYS_read,   SYS_write, /* tap; event descriptors, console, log */
+    SYS_epoll_wait,    SYS_sched_yield,  SYS_futex,             /* device thread; locks */
+    SYS_timer_settime, SYS_rt_sigreturn,                        /* the guest's deadlines */
+    SYS_clock_gettime, SYS_getpid,       SYS_sendto,            /* log: time, name, journal */
+    SYS_exit_group,
+};
+_Static_assert(sizeof(calls) / sizeof(calls[0]) == SANDBOX_CALL_COUNT, "the allow list grew: is that wanted?");
+
+static const uint32_t requests[] = {KVM_RUN, KVM_SET_MP_STATE, KVM_GET_REGS, KVM_GET_SREGS, TUNSETOFFLOAD};
+
+#if defined(__SANITIZE_ADDRESS__)
+static const uint32_t sanitizer_calls[] = {SYS_mmap,   SYS_munmap,      SYS_madvise,  SYS_mprotect,
+                                           SYS_gettid, SYS_sigaltstack, SYS_close,    SYS_rt_sigprocmask,
+                                           SYS_openat, SYS_readlink,    SYS_prlimit64};
+#else
+static const uint32_t sanitizer_calls[1];
+#endif
+
+enum { FILTER_MAX = 160 };
+
+struct program {
+    struct sock_filter code[FILTER_MAX];
+    unsigned short length;
+};
+
+static void emit(struct program *p, uint16_t code, uint32_t value, uint8_t if_true, uint8_t if_false)
+{
+    p->code[p->length++] = (struct sock_filter){.code = code, .jt = if_true, .jf = if_false, .k = value};
+}
+
+static void allow_if(struct program *p, uint32_t value)
+{
+    emit(p, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+    emit(p, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
+}
+
+static void load(struct program *p, size_t offset)
+{
+    emit(p, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
+
+/* An unknown ioctl comes back as refused, so that a library's isatty() is no reason to die. */
+static void check_ioctl(struct program *p)
+{
+    const uint8_t length = 2 * sizeof(requests) / sizeof(requests[0]) + 2;
+
+    emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, length);
+    load(p, offsetof(struct seccomp_data, args[1]));
+    for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
+        allow_if(p, requests[i]);
+    emit(p, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM, 0, 0);
+}
+
+static void write_filter(struct program *p)
+{
+    load(p, offsetof(struct seccomp_data, arch));
+    emit(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    load(p, offsetof(struct seccomp_data, nr));
+    check_ioctl(p);
+    for (size_t i = 1; i < sizeof(calls) / sizeof(calls[0]); i++)
+        allow_if(p, calls[i]);
+    for (size_t i = 0; i < sizeof(sanitizer_calls) / sizeof(sanitizer_calls[0]); i++)
+        if (sanitizer_calls[i])
+            allow_if(p, sanitizer_calls[i]);
+    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+}
+
+int sandbox_calls(struct error **err)
+{
+    struct program program = {.length = 0};
+
+    write_filter(&program);
+    struct sock_fprog filter = {.len = program.length, .filter = program.code};
+    long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter);
+    if (r > 0) {
+        errno = ESRCH; /* a thread could not take it */
+        r = -1;
+    }
+    return r < 0 ? failed(err, "seccomp") : 0;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs the vCPU: the exit loop, and the guest's idle. */
+#ifndef CORACLE_VMM_VCPU_H
+#define CORACLE_VMM_VCPU_H
+
+#include "abi/boot.h"
+#include "vmm/vm.h"
+
+enum vcpu_end {
+    VCPU_EXIT,    /* the guest ended by itself: status */
+    VCPU_PANIC,   /* it panicked: panic is filled */
+    VCPU_RESET,   /* triple fault or reset: the registers of panic are filled */
+    VCPU_STOPPED, /* a signal: status is its number */
+    VCPU_FAILED,  /* KVM refused to go on: words */
+};
+
+struct vcpu_result {
+    enum vcpu_end end;
+    uint32_t status;
+    struct boot_panic panic;
+    char words[128];
+};
+
+struct vcpu_counters {
+    uint64_t idle, mmio, pio, other, interrupted;
+};
+
+/* What the guest says through its ports, told on the vCPU's thread. NULL: not told. */
+struct vcpu_callbacks {
+    void (*ready)(void *context);
+    void (*console)(void *context, uint8_t byte);
+    void (*idle)(void *context); /* it has nothing to do: before it sleeps */
+    void *context;
+};
+
+/* Runs until something ends it. Returns with *ret filled. */
+void vcpu_run(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu_counters *counters,
+              struct vcpu_result *ret);
+
+/* Handlers of the signals that end a run (SIGTERM, SIGINT, SIGHUP) and the timer of the guest's deadlines. Once, on the
+ * thread that will call vcpu_run(); other threads block all signals. */
+int vcpu_prepare(struct vm *vm, struct error **err);
+
+#endif
