@@ -14,31 +14,72 @@
 #include "bench/stats.h"
 
 enum { STEPS = 4, POINTS = STEPS + 1, READS = 7, READ_PAUSE_MS = 20, SETTLE_MS = 150, PEER_INSTANCES = 8 };
+enum { STEADY_PAUSE_MS = 250, STEADY_CALM = 4, STEADY_TRIES_MAX = 60, STEADY_BYTES = 32 * 1024 };
 
 enum account { ACCOUNT_HOST, ACCOUNT_CGROUP, ACCOUNT_MONITOR, ACCOUNT_COUNT };
 
-/* Everything that is neither free nor a file's cached page; shared memory and all slab count as used. */
+/*
+ * Bytes of the kernel's objects that are in use; negative when the host does not say (slabinfo(5) is root's).
+ * The pages of caches would not do: a cache keeps its pages when objects are freed, so that a second crowd of instances
+ * seems to cost nothing.
+ */
+static double slab_active_bytes(void)
+{
+    auto_file FILE *f = fopen("/proc/slabinfo", "re");
+    char line[512];
+    double bytes = 0;
+
+    if (!f)
+        return -1;
+    while (fgets(line, sizeof(line), f)) {
+        unsigned long long active, size;
+        if (sscanf(line, "%*s %llu %*u %llu", &active, &size) == 2)
+            bytes += (double)active * (double)size;
+    }
+    return bytes;
+}
+
+/*
+ * What processes and kernel hold: each line of /proc/meminfo that counts memory in use, and the kernel's objects.
+ *
+ * MemTotal - MemFree would be simpler and was wrong here by half: the page allocator and the slab caches keep what they
+ * were given back, so that a crowd started after another one was removed seems to need less than it holds.
+ */
 static double host_used_bytes(void)
 {
-    unsigned long long total = 0, free_kib = 0, buffers = 0, cached = 0, shmem = 0, value;
+    static const char *const counted[] = {"AnonPages", "Shmem", "PageTables", "KernelStack", "Percpu"};
     auto_file FILE *f = fopen("/proc/meminfo", "re");
+    double active = slab_active_bytes(), kib = 0;
     char line[128], key[64];
+    unsigned long long value;
 
     while (f && fgets(line, sizeof(line), f)) {
         if (sscanf(line, "%63[^:]: %llu kB", key, &value) != 2)
             continue;
-        if (strcmp(key, "MemTotal") == 0)
-            total = value;
-        else if (strcmp(key, "MemFree") == 0)
-            free_kib = value;
-        else if (strcmp(key, "Buffers") == 0)
-            buffers = value;
-        else if (strcmp(key, "Cached") == 0)
-            cached = value;
-        else if (strcmp(key, "Shmem") == 0)
-            shmem = value;
+        for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++)
+            if (strcmp(key, counted[i]) == 0)
+                kib += (double)value;
+        if (active < 0 && strcmp(key, "Slab") == 0)
+            kib += (double)value;
     }
-    return ((double)total - (double)free_kib - (double)buffers - (double)cached + (double)shmem) * 1024;
+    return kib * 1024 + (active < 0 ? 0 : active);
+}
+
+/*
+ * Waits until the host gives nothing back any more: network namespaces and memory cgroups of instances that were just
+ * removed are freed in the background for seconds, and would be counted against the new ones.
+ */
+static void wait_until_steady(void)
+{
+    double before = host_used_bytes();
+    int calm = 0;
+
+    for (int i = 0; i < STEADY_TRIES_MAX && calm < STEADY_CALM; i++) {
+        poll(NULL, 0, STEADY_PAUSE_MS);
+        double now = host_used_bytes();
+        calm = now > before - STEADY_BYTES ? calm + 1 : 0;
+        before = now;
+    }
 }
 
 static int read_point(struct subject *s, double *accounts, bool *has_footprint, struct error **err)
@@ -84,6 +125,7 @@ static int measure(struct measurement *m, struct crowd *crowd, struct outcome *o
     bool has_footprint = true;
     int r = 0;
 
+    wait_until_steady();
     for (size_t i = 0; i < POINTS && r == 0; i++) {
         x[i] = (double)(i * step);
         r = crowd_grow(crowd, i * step, err);
@@ -121,10 +163,14 @@ const struct metric metric_memory = {
     .unit = "MB",
     .title = "Memory for one more instance",
     .method =
-        "host: everything the host gives, as the slope of its used memory (/proc/meminfo: MemTotal - MemFree - Buffers "
-        "- Cached + Shmem, so processes, page tables, slab and network buffers all count, files' cached pages do "
-        "not) over 0 to N instances in four equal steps (N = 40; 20 with --quick; 8 for a peer), Theil and Sen's "
-        "median of pairwise slopes; each reading is the median of seven. cgroup: the instances' memory cgroup alone. "
+        "host: everything the host gives, as the slope of what processes and kernel hold (/proc/meminfo: AnonPages + "
+        "Shmem "
+        "+ PageTables + KernelStack + Percpu, and the kernel's objects in use, /proc/slabinfo; files' cached pages do "
+        "not "
+        "count) over 0 to N instances in four "
+        "equal steps (N = 40; 20 with --quick; 8 for a peer), Theil and Sen's "
+        "median of pairwise slopes; each reading is the median of seven; the run begins when the host has stopped "
+        "freeing what came before. cgroup: the instances' memory cgroup alone. "
         "monitor: the platform's own processes (proportional set size) alone; both are parts of host, not additions. "
         "What other programs of the host allocate meanwhile is in host: measure on a quiet one. MB are 10^6 bytes.",
     .outputs = outputs,
