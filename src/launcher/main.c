@@ -23,6 +23,7 @@
 #include "launcher/files.h"
 #include "launcher/instance.h"
 #include "launcher/pool.h"
+#include "launcher/run_files.h"
 #include "launcher/uplink.h"
 
 /* malloc's: one arena, since more would only spread a few small objects over more pages; given back early, since a
@@ -66,7 +67,7 @@ static int open_run(struct launcher *l, struct error **err)
         return -EBUSY;
     }
     take_fd(&lock); /* held until the process ends */
-    return directory_open(l->run_fd, "instances", 0700, &l->instances_fd, err);
+    return instances_open(l, err);
 }
 
 static int open_state(struct launcher *l, struct error **err)
@@ -161,6 +162,7 @@ static int serve(struct launcher *l, struct error **err)
     workers_stop(l);
     pool_close(l);
     wait_confined(l);
+    instances_close(l);
     return r;
 }
 

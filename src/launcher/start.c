@@ -126,20 +126,33 @@ static int open_listener(struct start *s, struct error **err)
     return 0;
 }
 
-/* A warm shell brings empty log files, which become this instance's by a rename; an instance that ran before, or left
- * logs, goes on with its own. */
+/* A warm shell brings empty log files, which become this instance's by a rename after the application runs (keep_logs); an
+ * instance that ran before, or left logs, goes on with its own. */
 static int open_logs(struct start *s, struct error **err)
 {
     struct warm_shell *w = &s->spare_logs;
 
-    if (w->spare[0] && renameat2(s->l->logs_fd, w->spare, s->l->logs_fd, s->i->id, RENAME_NOREPLACE) == 0) {
-        w->spare[0] = '\0';
+    if (w->spare[0] && faccessat(s->l->logs_fd, s->i->id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT) {
         memcpy(s->log_fds, w->log_fds, sizeof(s->log_fds));
         w->log_fds[0] = w->log_fds[1] = -1;
         return 0;
     }
     warm_shell_drop_logs(s->l, w);
     return logs_open(s->l, s->i->id, s->log_fds, err);
+}
+
+/* Off the way to the application's first instruction, because a rename waits for the disk's journal while the daemon
+ * commits; before the record says "running", so that a crash in between undoes the start and sweeps the files. */
+static int keep_logs(struct start *s, struct error **err)
+{
+    struct warm_shell *w = &s->spare_logs;
+
+    if (!w->spare[0])
+        return 0;
+    if (renameat2(s->l->logs_fd, w->spare, s->l->logs_fd, s->i->id, RENAME_NOREPLACE) < 0)
+        return failed(err, "keeping the log files");
+    w->spare[0] = '\0';
+    return 0;
 }
 
 static int open_files(struct start *s, struct error **err)
@@ -295,7 +308,9 @@ static int start_application(struct start *s, struct error **err)
     i->writable = !s->plan->root.read_only;
     i->state = INSTANCE_RUNNING;
     uint64_t begin = monotonic_ns();
-    r = record_write(s->l, i, s->dir, err);
+    r = keep_logs(s, err);
+    if (r == 0)
+        r = record_write(s->l, i, s->dir, err);
     steps_add(&s->steps, "record again", begin, monotonic_ns());
     if (r == 0)
         r = check_cancelled(s, err);

@@ -129,7 +129,8 @@ class Platform:
                         process.kill()
                         process.wait()
             if self.with_launcher:
-                subprocess.run(["umount", os.path.join(self.run, "fabric")], stderr=subprocess.DEVNULL, check=False)
+                for mount in ("fabric", "instances"):  # the latter only where the launcher had to be killed
+                    subprocess.run(["umount", os.path.join(self.run, mount)], stderr=subprocess.DEVNULL, check=False)
             self.log.close()
             for base in cgroup_roots():
                 remove_cgroups(os.path.join(base, self.cgroup))
