@@ -62,9 +62,12 @@ static inline void tables_begin(struct boot_tables *t, uint8_t *memory)
     tables_at(t, TABLE_PML4)[0] = TABLE_PDPT | PAGE_PRESENT | PAGE_WRITE | PAGE_USER;
 }
 
-/* The table that entry points to, made when there is none yet; NULL when the space is used up. */
+/* The table that entry points to, made when there is none yet; NULL when the space is used up, or a large page is there
+ * already (segments of one image that share it). */
 static inline uint64_t *tables_below(struct boot_tables *t, uint64_t *entry)
 {
+    if (*entry & PAGE_LARGE)
+        return (uint64_t *)0;
     if (!(*entry & PAGE_PRESENT)) {
         if (t->next + TABLE_PAGE > BOOT_IMAGE_ADDRESS) {
             t->full = 1;
@@ -98,16 +101,6 @@ static inline void tables_map(struct boot_tables *t, uint64_t address, uint64_t 
         table[address >> 12 & 511] = address | flags | PAGE_PRESENT;
         address += TABLE_PAGE;
     }
-}
-
-/* A guard page: takes one 4 KiB mapping away (it must not lie in a large page). */
-static inline void tables_unmap(struct boot_tables *t, uint64_t address)
-{
-    uint64_t *directory = tables_below(t, &tables_at(t, TABLE_PDPT)[address >> 30 & 511]);
-    uint64_t *table = directory ? tables_below(t, &directory[address >> 21 & 511]) : (uint64_t *)0;
-
-    if (table)
-        table[address >> 12 & 511] = 0;
 }
 
 /* GDT and TSS. Every I/O port is forbidden but those of the ABI: another one is a general protection fault. */

@@ -78,6 +78,18 @@ static uint64_t page_up(uint64_t address)
     return (address + TABLE_PAGE - 1) & ~(uint64_t)(TABLE_PAGE - 1);
 }
 
+/* All of it but the guard page, which in a mapping of its own would have to be cut out of a large page. */
+static void map_segment(struct boot_tables *t, const struct elf_segment *s, uint64_t guard)
+{
+    uint64_t start = s->address & ~(uint64_t)(TABLE_PAGE - 1), end = page_up(s->address + s->memory_bytes);
+
+    if (guard >= start && guard < end) {
+        tables_map(t, start, guard, page_flags(s->flags));
+        start = guard + TABLE_PAGE;
+    }
+    tables_map(t, start, end, page_flags(s->flags));
+}
+
 static void map_everything(struct boot_tables *t, const struct guest_memory *ram, const struct direct_boot *boot,
                            const struct boot_image *header, uint64_t free_start)
 {
@@ -88,12 +100,8 @@ static void map_everything(struct boot_tables *t, const struct guest_memory *ram
     tables_map(t, TABLE_GDT, TABLE_PML4, PAGE_WRITE | PAGE_NX);
     tables_map(t, BOOT_INFO_ADDRESS, BOOT_SHARED_ADDRESS, PAGE_USER | PAGE_NX);
     tables_map(t, BOOT_SHARED_ADDRESS, BOOT_SHARED_ADDRESS + TABLE_PAGE, PAGE_USER | PAGE_WRITE | PAGE_NX);
-    for (uint32_t i = 0; i < boot->image->segment_count; i++) {
-        const struct elf_segment *s = &boot->image->segments[i];
-        tables_map(t, s->address & ~(uint64_t)(TABLE_PAGE - 1), page_up(s->address + s->memory_bytes),
-                   page_flags(s->flags));
-    }
-    tables_unmap(t, header->guard);
+    for (uint32_t i = 0; i < boot->image->segment_count; i++)
+        map_segment(t, &boot->image->segments[i], header->guard & ~(uint64_t)(TABLE_PAGE - 1));
     tables_map(t, free_start, ram->bytes, PAGE_USER | PAGE_WRITE | PAGE_NX);
     for (uint32_t i = 0; i < boot->info.device_count; i++)
         tables_map(t, boot->info.devices[i].address, boot->info.devices[i].address + TABLE_PAGE, device);

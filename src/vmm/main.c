@@ -233,6 +233,8 @@ static int prepare(const struct options *o, struct vm **ret_vm, struct error **e
         r = vcpu_prepare(vm, err);
     }
     if (r == 0)
+        r = sandbox_privileges(err);
+    if (r == 0)
         r = sandbox_files(err);
     if (r == 0)
         r = loop_start(loop, err);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
@@ -47,6 +48,14 @@ int sandbox_begin(int keep, struct error **err)
 static uint64_t landlock_bits(long abi)
 {
     return (UINT64_C(1) << (abi >= 5 ? 16 : abi >= 3 ? 15 : abi == 2 ? 14 : 13)) - 1;
+}
+
+int sandbox_privileges(struct error **err)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[2] = {{0}, {0}};
+
+    return syscall(SYS_capset, &header, none) < 0 ? failed(err, "capset") : 0;
 }
 
 int sandbox_files(struct error **err)

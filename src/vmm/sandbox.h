@@ -12,7 +12,10 @@ enum { SANDBOX_CALL_COUNT = 14 };
  */
 int sandbox_begin(int keep, struct error **err);
 
-/* Before the second thread, which inherits it: Landlock denies every path, as far as this kernel's version knows. */
+/* Both before the second thread, which inherits them. No capability is left, whoever started the monitor. */
+int sandbox_privileges(struct error **err);
+
+/* Landlock denies every path, as far as this kernel's version knows. */
 int sandbox_files(struct error **err);
 
 /* Before the guest's first instruction, for all threads: the list of system calls. Anything else kills the process. */

@@ -173,10 +173,12 @@ uint64_t virtio_mmio_read(struct device *d, uint64_t offset, unsigned length)
 
 static void set_queue_ready(struct device *d, struct device_queue *q, uint32_t value)
 {
-    if (!value || q->ready) {
-        q->ready = q->ready && value;
-        return;
+    if (!value) {
+        q->ready = false;
+        q->ring = (struct virtqueue){0};
     }
+    if (!value || q->ready)
+        return;
     if (virtqueue_enable(&q->ring, d->memory, &q->address, (d->accepted & VIRTIO_F_EVENT) != 0) < 0)
         device_fail(d, "a ring outside memory, misaligned or of impossible size");
     else

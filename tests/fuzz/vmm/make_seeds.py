@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the seeds of the monitor's fuzz targets: make_seeds.py CORPUS-ELF CORPUS-QUEUE CORPUS-MMIO. Run by hand."""
+import os
+import struct
+import sys
+
+
+def elf(segments, note=b"", **header):
+    h = dict(type=2, machine=62, entry=0x100000, phoff=64, phentsize=56, phnum=len(segments))
+    h.update(header)
+    out = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", h["type"], h["machine"], 1, h["entry"],
+                                                          h["phoff"], 0, 0, 64, h["phentsize"], h["phnum"], 0, 0, 0)
+    for kind, flags, offset, address, in_file, in_memory in segments:
+        out += struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, in_file, in_memory, 4096)
+    return out.ljust(512, b"\0") + note.ljust(256, b"\x90")
+
+
+TEXT = (1, 5, 512, 0x100000, 256, 256)
+DATA = (1, 6, 512, 0x101000, 16, 0x3000)
+ELF = {
+    "good": elf([TEXT, DATA]),
+    "note": elf([TEXT, DATA, (4, 4, 512, 0, 20, 20)], struct.pack("<III4sI", 4, 4, 18, b"Xen\0", 0x100010)),
+    "note-sizes": elf([TEXT, (4, 4, 512, 0, 256, 256)], struct.pack("<III4sI", 0xffffffff, 0xfffffffd, 18, b"Xen\0", 1)),
+    "overlap": elf([TEXT, (1, 6, 512, 0x100080, 16, 16)]),
+    "wraps": elf([(1, 5, 2**64 - 16, 0x100000, 32, 32), (1, 5, 512, 2**64 - 8, 16, 16)]),
+    "table-outside": elf([TEXT], phoff=760),
+    "writable-text": elf([(1, 7, 512, 0x100000, 16, 16)]),
+    "short": elf([TEXT])[:63],
+}
+
+
+def queue(exponent, descriptors, available, index, extra=b"", event=0):
+    table = b"".join(struct.pack("<QIHH", *d) for d in descriptors)
+    ring = struct.pack("<HH", 0, index) + b"".join(struct.pack("<H", a) for a in available)
+    return bytes([exponent | event]) + (table.ljust(4096, b"\0") + ring.ljust(4096, b"\0")).ljust(16384, b"\0") + extra
+
+
+QUEUE = {
+    "chain": queue(3, [(16384, 64, 1, 1), (16448, 128, 2, 0)], [0, 0, 0, 0], 4),
+    "event": queue(3, [(16384, 64, 0, 0)], [0] * 8, 8, event=128),
+    "loop": queue(3, [(16384, 64, 1, 1), (16448, 128, 1, 0)], [0], 1),
+    "next-outside": queue(3, [(16384, 64, 1, 8)], [0], 1),
+    "indirect": queue(3, [(16384, 32, 4, 0)], [0], 1, struct.pack("<QIHHQIHH", 0, 64, 1, 1, 64, 64, 2, 0)),
+    "nested": queue(3, [(16384, 16, 4, 0)], [0], 1, struct.pack("<QIHH", 16384, 16, 4, 0)),
+    "zero": queue(3, [(16384, 0, 0, 0)], [0], 1),
+    "jump": queue(3, [(16384, 1, 0, 0)], [0], 4000),
+    "wraps": queue(3, [(2**64 - 8, 16, 0, 0)], [0], 1),
+    "beyond": queue(3, [(20476, 5, 0, 0)], [0], 1),
+    "head": queue(0, [(0, 5, 0, 0)], [1], 1),
+}
+
+
+def write(register, value):
+    return struct.pack("<BBHI", 0, 4, register, value)
+
+
+def poke(address, value):
+    return struct.pack("<BBHI", 4, 0, address, value)
+
+
+DRIVE = write(0x70, 0) + write(0x70, 3) + write(0x24, 0) + write(0x20, 1 << 29 | 1 << 15) + write(0x24, 1) + \
+    write(0x20, 1) + write(0x70, 11)
+RINGS = b"".join(write(0x30, q) + write(0x38, 8) + write(0x80, 0x1000 + q * 0x4000) + write(0x90, 0x2000 + q * 0x4000) +
+                 write(0xa0, 0x3000 + q * 0x4000) + write(0x44, 1) for q in (0, 1))
+
+
+def offer(q, address, length, flags, index):
+    base = 0x1000 + q * 0x4000
+    return poke(base, address) + poke(base + 8, length) + poke(base + 12, flags) + poke(base + 0x1000, index << 16)
+
+
+MOVE = struct.pack("<BBHI", 5, 0, 0, 1000)
+MMIO = {
+    "drive": DRIVE + RINGS + write(0x70, 15),
+    "move": DRIVE + RINGS + offer(0, 0xa000, 0x600, 2, 1) + MOVE + offer(1, 0xb000, 100, 0, 1) + MOVE + MOVE,
+    "short-buffers": DRIVE + RINGS + offer(0, 0xa000, 3, 2, 8) + MOVE + MOVE,
+    "readable-receive": DRIVE + RINGS + offer(0, 0xa000, 0x600, 0, 1) + MOVE,
+    "reset-in-between": DRIVE + RINGS + offer(0, 0xa000, 0x600, 2, 1) + write(0x70, 0) + MOVE + DRIVE + RINGS + MOVE,
+    "outside": DRIVE + write(0x38, 8) + write(0x84, 0xffffffff) + write(0x44, 1) + MOVE,
+    "notify": write(0x50, 0) + write(0x50, 7) + write(0x30, 99) + write(0x44, 1),
+}
+
+for folder, seeds in zip(sys.argv[1:], (ELF, QUEUE, MMIO)):
+    os.makedirs(folder, exist_ok=True)
+    for name, data in seeds.items():
+        with open(os.path.join(folder, name), "wb") as f:
+            f.write(data)
