@@ -216,7 +216,7 @@ static int report(const struct vcpu_result *end, const struct vcpu_counters *c, 
 
 static int prepare(const struct options *o, struct vm **ret_vm, struct error **err)
 {
-    struct vm *vm;
+    struct vm *vm = NULL;
     struct loop *loop = NULL;
     int r = make_vm(o, &vm, err);
 
@@ -240,9 +240,13 @@ static int prepare(const struct options *o, struct vm **ret_vm, struct error **e
         r = loop_start(loop, err);
     if (r == 0)
         r = sandbox_calls(err);
-    if (r == 0)
-        *ret_vm = vm;
-    return r; /* on failure the process ends, and with it all of this */
+    if (r < 0) {
+        loop_destroy(loop);
+        vm_destroy(vm);
+        return r;
+    }
+    *ret_vm = vm; /* both live as long as the process */
+    return 0;
 }
 
 int main(int argc, char **argv)

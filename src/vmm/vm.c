@@ -96,8 +96,11 @@ int vm_add_device(struct vm *vm, struct device *device, struct error **err)
     uint64_t address = VM_DEVICE_ADDRESS + (uint64_t)index * DEVICE_PAGE;
     struct kvm_irqfd irqfd = {.fd = (uint32_t)device->irq_fd, .gsi = index};
 
-    if (index == VM_DEVICE_MAX)
+    if (index == VM_DEVICE_MAX) {
+        device_destroy(device);
         return error_set(err, ENOSPC, "INVALID_VALUE", "more than %d devices in one VM", VM_DEVICE_MAX);
+    }
+    vm->devices[vm->device_count++] = device;
     for (unsigned q = 0; q < device->ops->queue_count; q++) {
         struct kvm_ioeventfd notify = {
             .datamatch = q,
@@ -109,7 +112,6 @@ int vm_add_device(struct vm *vm, struct device *device, struct error **err)
         if (ioctl(vm->vm_fd, KVM_IOEVENTFD, &notify) < 0)
             return kvm_error(err, "KVM_IOEVENTFD");
     }
-    vm->devices[vm->device_count++] = device;
     if (ioctl(vm->vm_fd, KVM_IRQFD, &irqfd) < 0)
         return kvm_error(err, "KVM_IRQFD");
     return 0;
@@ -118,18 +120,19 @@ int vm_add_device(struct vm *vm, struct device *device, struct error **err)
 /* Each device's interrupt is a message to the local APIC of processor 0 (Intel SDM volume 3, 11.11). */
 int vm_route_interrupts(struct vm *vm, struct error **err)
 {
-    struct {
-        struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entries[VM_DEVICE_MAX];
-    } routing = {.head = {.nr = vm->device_count}};
+    auto_free struct kvm_irq_routing *routing =
+        calloc(1, sizeof(*routing) + VM_DEVICE_MAX * sizeof(struct kvm_irq_routing_entry));
 
+    if (!routing)
+        return error_set(err, ENOMEM, "NO_MEMORY", "no memory for interrupt routes");
+    routing->nr = vm->device_count;
     for (unsigned i = 0; i < vm->device_count; i++)
-        routing.entries[i] = (struct kvm_irq_routing_entry){
+        routing->entries[i] = (struct kvm_irq_routing_entry){
             .gsi = i,
             .type = KVM_IRQ_ROUTING_MSI,
             .u.msi = {.address_lo = 0xfee00000, .data = (uint32_t)BOOT_VECTOR_DEVICE + i},
         };
-    if (ioctl(vm->vm_fd, KVM_SET_GSI_ROUTING, &routing) < 0)
+    if (ioctl(vm->vm_fd, KVM_SET_GSI_ROUTING, routing) < 0)
         return kvm_error(err, "KVM_SET_GSI_ROUTING");
     return 0;
 }

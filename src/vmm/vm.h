@@ -40,7 +40,8 @@ struct vm {
  */
 int vm_create(int kvm_fd, struct guest_ram *ram, struct vm **ret, struct error **err);
 
-/* Wires a device: its page, its queues' ioeventfds, its irqfd. The vector is BOOT_VECTOR_DEVICE + index. */
+/* Wires a device: its page, its queues' ioeventfds, its irqfd. The vector is BOOT_VECTOR_DEVICE + index.
+ * The device is the VM's from now on, on failure too. */
 int vm_add_device(struct vm *vm, struct device *device, struct error **err);
 
 /* After the last device: interrupt routes. */
