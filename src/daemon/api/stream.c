@@ -33,6 +33,7 @@ enum {
     PIECE = 16 * 1024,
     DRAIN_MS = 200,
     FLUSH_MS = 30 * 1000, /* a client has this long to take the last frame */
+    LINGER_MS = 2000,     /* over TLS: until the client has closed */
     LOOK_MS = 20,         /* attach: how often the log is looked at */
 };
 
@@ -65,6 +66,7 @@ struct stream {
     struct log_reader log;
     bool log_open;
     bool ended, draining, last_said; /* the process ended; its output is awaited; the last frame is in output */
+    bool lingering;                  /* all is sent; the client closes */
     int wait_status;
     struct error *failure; /* why it ended when there is no status */
 };
@@ -431,6 +433,18 @@ static int on_socket(sd_event_source *event, int fd, uint32_t events, void *cont
     return 0;
 }
 
+/* Over TLS what was sent lies in a socket pair that libmicrohttpd empties in its own time, and closing throws the rest
+ * away: the client, which closes when it has read the last frame, goes first. Returns whether to wait for it. */
+static bool linger(struct stream *stream)
+{
+    if (!stream->server->tls)
+        return false;
+    if (!stream->lingering)
+        set_timer(stream, LINGER_MS, on_flush_over);
+    stream->lingering = true;
+    return true;
+}
+
 /* Brings every event source's mask in line with what waits where. May free the stream. */
 static void update(struct stream *stream)
 {
@@ -438,7 +452,8 @@ static void update(struct stream *stream)
 
     if (stream->draining && !outputs_open)
         say_last(stream);
-    if (flush_output(stream) < 0 || stream->output.failed || (stream->last_said && stream->output.length == 0)) {
+    bool sent = flush_output(stream) == 0 && !stream->output.failed;
+    if (!sent || (stream->last_said && stream->output.length == 0 && !linger(stream))) {
         stream_close(stream);
         return;
     }

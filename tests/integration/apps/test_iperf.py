@@ -123,12 +123,24 @@ def contains(have, want, what):
         have.remove(w)
 
 
+def real_client(binary, to, flag, mode, limit):
+    """Debian's client against our server. On a loaded host its --full-duplex was seen once not to end (in 200 runs; why is
+    not known): that mode, and no other, gets a second chance."""
+    for chance in (True, False):
+        try:
+            with Server(binary, "-s", "--json") as server:
+                return run_client(REAL, "-c", to, *flag, *mode, *limit, "-y", "C"), server
+        except subprocess.TimeoutExpired:
+            if not chance or "--full-duplex" not in mode:
+                raise
+            print("note: Debian's --full-duplex client did not end; trying once more")
+
+
 def tcp_case(binary, family, mode, limit):
     """Both roles. Every count the one side reports, the other must report too."""
     to = (V6 if family == 6 else V4)[1]
     flag = ["-V"] if family == 6 else []
-    with Server(binary, "-s", "--json") as server:
-        lines = run_client(REAL, "-c", to, *flag, *mode, *limit, "-y", "C")
+    lines, server = real_client(binary, to, flag, mode, limit)
     rx, tx, _ = ours(server.lines)
     theirs, _ = real(lines)
     assert rx or tx, server.lines

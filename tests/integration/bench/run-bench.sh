@@ -4,7 +4,8 @@
 # JSON has the fields scripts rely on, nothing is left running. Needs root, iproute2 and iperf: else skips (77).
 # Arguments: coracle-bench coracled coracle-launcher coracle-init coracle-unpack image-archive
 set -eu
-bench=$1 daemon=$2 launcher=$3 init=$4 unpack=$5 archive=$6
+# Meson names the programs relative to the build folder; links to them must not be.
+bench=$1 daemon=$2 launcher=$3 init=$(realpath "$4") unpack=$(realpath "$5") archive=$6
 [ "$(id -u)" = 0 ] || { echo "skipped: needs root"; exit 77; }
 for tool in ip iperf; do command -v $tool >/dev/null || { echo "skipped: needs $tool"; exit 77; }; done
 unshare -n true 2>/dev/null || { echo "skipped: no network namespaces here"; exit 77; }
