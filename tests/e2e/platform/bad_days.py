@@ -217,7 +217,7 @@ def main():
     with Platform(sys.argv[1], "baddays", host_conf="pool_depth = 0\n") as platform:
         platform.import_iperf()
         platform.remove(platform.create(descriptor(name="first"))["id"])  # what is opened once and kept is open now
-        before, users = platform.footprint(), platform.descriptors("launcher").get("user", 0)
+        before, users = platform.steady_footprint(), platform.descriptors("launcher").get("user", 0)
         check_descriptors(platform, checks)
         check_names_and_addresses(platform, checks)
         check_images(platform, checks)

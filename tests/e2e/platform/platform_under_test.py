@@ -241,6 +241,16 @@ class Platform:
                 count[key] = len(os.listdir(f"/proc/{process.pid}/fd"))
         return count
 
+    def steady_footprint(self, seconds=10):
+        """The footprint once the kernel has finished taking apart what was just removed."""
+        deadline, before = time.monotonic() + seconds, None
+        while True:
+            now = self.footprint()
+            if now == before or time.monotonic() > deadline:
+                return now
+            before = now
+            time.sleep(0.5)
+
     def descriptors(self, which):
         """What a process holds open, counted by kind."""
         folder, count = f"/proc/{getattr(self, which).pid}/fd", {}
