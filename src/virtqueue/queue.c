@@ -63,7 +63,18 @@ static uint16_t available_index(const struct virtqueue *q)
 
 bool virtqueue_has_work(const struct virtqueue *q)
 {
-    return q->available && !q->broken && available_index(q) != q->next_available;
+    return q->available && !q->broken && available_index(q) != (q->stalled ? q->stalled_at : q->next_available);
+}
+
+void virtqueue_stall(struct virtqueue *q)
+{
+    q->stalled = true;
+    q->stalled_at = q->next_available;
+}
+
+void virtqueue_unstall(struct virtqueue *q)
+{
+    q->stalled = false;
 }
 
 /* One read of guest memory per descriptor: what is checked is what is used. */
@@ -194,7 +205,7 @@ bool virtqueue_wants_interrupt(struct virtqueue *q)
 void virtqueue_notify_enable(struct virtqueue *q)
 {
     if (q->event_index)
-        __atomic_store_n(available_event(q), q->next_available, __ATOMIC_RELAXED);
+        __atomic_store_n(available_event(q), q->stalled ? q->stalled_at : q->next_available, __ATOMIC_RELAXED);
     else
         __atomic_store_n(&q->used[0], 0, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

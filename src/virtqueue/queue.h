@@ -31,6 +31,8 @@ struct virtqueue {
     uint16_t next_used;      /* next entry of the used ring to fill */
     uint16_t signalled_used; /* next_used when the driver was last interrupted */
     bool signalled_valid;
+    bool stalled; /* what was available when next_available was stalled_at is not enough */
+    uint16_t stalled_at;
     bool event_index;   /* VIRTIO_F_EVENT_IDX was negotiated */
     const char *broken; /* why the queue was given up; NULL: it works */
 };
@@ -51,6 +53,11 @@ int virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *ret_chain);
 
 /* Puts the chain popped last back, as if it had not been taken. */
 void virtqueue_unpop(struct virtqueue *queue);
+
+/* Everything available was popped and is not enough: there is no work, and no wish to be notified, until more comes.
+ * Called before what was popped is put back. Ends with virtqueue_unstall(). */
+void virtqueue_stall(struct virtqueue *queue);
+void virtqueue_unstall(struct virtqueue *queue);
 
 /* Gives a chain back with the bytes written into it; the driver sees it after virtqueue_publish(). */
 void virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t written);

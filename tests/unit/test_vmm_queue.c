@@ -328,6 +328,30 @@ static void test_event_index(void **state)
     assert_int_equal(get16(b, USED + 4 + 8 * SIZE), 4);
 }
 
+/* Too few receive buffers for a packet: no work and no notification until there are more. */
+static void test_stall(void **state)
+{
+    struct bed *b = *state;
+
+    describe(b, 0, DATA, 1, WRITE, 0);
+    offer(b, 0);
+    offer(b, 0);
+    assert_int_equal(virtqueue_pop(&b->queue, &b->chain), 1);
+    assert_int_equal(virtqueue_pop(&b->queue, &b->chain), 1);
+    virtqueue_stall(&b->queue);
+    virtqueue_unpop(&b->queue);
+    virtqueue_unpop(&b->queue);
+    assert_false(virtqueue_has_work(&b->queue));
+    virtqueue_notify_enable(&b->queue);
+    assert_int_equal(get16(b, USED + 4 + 8 * SIZE), 2); /* avail_event: the third */
+    offer(b, 0);
+    assert_true(virtqueue_has_work(&b->queue));
+    virtqueue_unstall(&b->queue);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(virtqueue_pop(&b->queue, &b->chain), 1);
+    assert_false(virtqueue_has_work(&b->queue));
+}
+
 static void test_indices_wrap(void **state)
 {
     struct bed *b = *state;
@@ -367,6 +391,7 @@ int main(void)
         QUEUE_TEST(test_chain_too_long),
         QUEUE_TEST(test_bad_rings),
         QUEUE_TEST(test_indices_wrap),
+        cmocka_unit_test_setup_teardown(test_stall, set_up_event, tear_down),
         cmocka_unit_test_setup_teardown(test_event_index, set_up_event, tear_down),
     };
 

@@ -44,8 +44,9 @@ struct device_ops {
     int (*activate)(struct device *);
     /* Back to the state after creation; data stops. NULL: nothing to do. */
     void (*reset)(struct device *);
-    /* The driver notified queue. On the device thread, with the lock held. */
-    void (*notified)(struct device *, unsigned queue);
+    /* There are chains in queue. On the device thread, with the lock held. False: they are no work, as receive buffers
+     * that wait for a packet. */
+    bool (*notified)(struct device *, unsigned queue);
     /* Device-specific configuration, copied out; bytes beyond it read as 0. */
     void (*config)(struct device *, void *to, unsigned offset, unsigned length);
     void (*destroy)(struct device *);

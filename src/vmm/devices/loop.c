@@ -112,8 +112,7 @@ static bool look(struct source *s)
     if (s->queue < 0) {
         worked = s->ready(d);
     } else if (virtqueue_has_work(&d->queues[s->queue].ring)) {
-        d->ops->notified(d, (unsigned)s->queue);
-        worked = true;
+        worked = d->ops->notified(d, (unsigned)s->queue);
     }
     pthread_mutex_unlock(&d->lock);
     return worked;
@@ -144,7 +143,7 @@ static void set_notify(struct loop *l, bool on)
     }
 }
 
-/* Works until a window passes without work. Returns whether the last window, after the first work, paid. */
+/* Works until a window passes without work, then leaves with notifications on and nothing left to do. */
 static void poll_window(struct loop *l)
 {
     uint64_t last_work = now_ns();
@@ -167,11 +166,12 @@ static void poll_window(struct loop *l)
     l->window_ns = paid ? WINDOW_MAX_NS : l->window_ns / 2;
     if (l->window_ns < WINDOW_MIN_NS)
         l->window_ns = WINDOW_MIN_NS;
-    set_notify(l, true);
-    /* What came between the last look and the wish to be notified. All of it: the back ends are edge-triggered, so that
-     * a packet without a receive buffer does not wake the thread again and again. */
-    while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED) && look_at_all(l))
-        ;
+    /* What came between the last look and the wish to be notified is looked for after the wish, and then the wish is
+     * old. All of it: the back ends are edge-triggered, so that a packet without a receive buffer does not wake the
+     * thread again and again. */
+    do
+        set_notify(l, true);
+    while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED) && look_at_all(l));
 }
 
 static void drain(int fd)

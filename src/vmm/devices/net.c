@@ -98,18 +98,34 @@ struct receive_buffers {
     } chains[RX_CHAINS_MAX];
     unsigned chain_count;
     uint64_t bytes;
+    bool full; /* no more segments fit */
 };
+
+static uint64_t packet_bytes_max(const struct device *d)
+{
+    const uint64_t merged = VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO4) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO6);
+
+    return d->accepted & merged ? PACKET_BYTES_MAX : HEADER_BYTES + 14 + 1500 + 4;
+}
+
+/* A tap cuts a packet to the buffers it is given. They are enough when the largest packet fits, or when the driver
+ * cannot do better: one chain a packet, or its whole ring. */
+static bool enough(const struct device *d, const struct receive_buffers *b)
+{
+    return b->bytes > HEADER_BYTES &&
+           (b->bytes >= packet_bytes_max(d) || !merges(d) || b->full || b->chain_count == RX_CHAINS_MAX ||
+            b->chain_count == d->queues[QUEUE_RX].ring.address.size);
+}
 
 static int gather(struct device *d, struct receive_buffers *b)
 {
     struct virtqueue *q = &d->queues[QUEUE_RX].ring;
-    uint64_t wanted = d->accepted & (VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO4) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO6))
-                          ? PACKET_BYTES_MAX
-                          : HEADER_BYTES + 1518;
+    const uint64_t wanted = packet_bytes_max(d);
     struct virtqueue_chain chain;
 
     b->segment_count = b->chain_count = 0;
     b->bytes = 0;
+    b->full = false;
     while (b->bytes < wanted && b->chain_count < RX_CHAINS_MAX && (b->chain_count == 0 || merges(d))) {
         int r = virtqueue_pop(q, &chain);
         if (r < 0)
@@ -120,6 +136,7 @@ static int gather(struct device *d, struct receive_buffers *b)
             if (chain.readable)
                 return device_fail(d, "a receive buffer the device may not write"), -EPROTO;
             virtqueue_unpop(q);
+            b->full = true;
             break;
         }
         memcpy(&b->segments[b->segment_count], chain.segments, chain.writable * sizeof(struct iovec));
@@ -167,11 +184,13 @@ static bool receive(struct device *d)
     unsigned packets = 0;
 
     n->rx_starved = false;
+    virtqueue_unstall(q);
     while (packets < BATCH && q->available && !q->broken) {
         if (gather(d, &buffers) < 0)
             break;
-        if (buffers.bytes <= HEADER_BYTES) {
+        if (!enough(d, &buffers)) {
             n->rx_starved = true;
+            virtqueue_stall(q);
             give_back(d, &buffers, 0);
             break;
         }
@@ -192,12 +211,12 @@ static bool receive(struct device *d)
     return packets > 0;
 }
 
-static void notified(struct device *d, unsigned queue)
+static bool notified(struct device *d, unsigned queue)
 {
-    if (queue == QUEUE_TX)
-        transmit(d);
-    else if (net_of(d)->rx_starved)
-        receive(d);
+    if (queue == QUEUE_RX)
+        return net_of(d)->rx_starved && receive(d);
+    transmit(d);
+    return true;
 }
 
 static void config(struct device *d, void *to, unsigned offset, unsigned length)
