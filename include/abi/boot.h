@@ -106,6 +106,12 @@ struct boot_panic {
     char message[128];
 };
 
+/* Output of the guest; at most BOOT_TEXT_MAX bytes are taken. */
+struct boot_text {
+    uint64_t address, length;
+};
+#define BOOT_TEXT_MAX UINT32_C(65536)
+
 /* I/O ports (32-bit writes; 24-48 us each on PVM-KVM: never on a data path). */
 /*
  * Nothing to do: come back on an interrupt or at sleep_until_tsc. The value is the low half of boot_shared.interrupts
@@ -116,11 +122,13 @@ struct boot_panic {
 #define PORT_EXIT    UINT16_C(0x604) /* value: exit status */
 #define PORT_PANIC   UINT16_C(0x608) /* boot_shared.panic is filled */
 #define PORT_READY   UINT16_C(0x60c) /* the application listens (once) */
+#define PORT_TEXT    UINT16_C(0x610) /* value: address of a struct boot_text, below 4 GiB: one exit for all of it */
 #define PORT_CONSOLE UINT16_C(0x3f8) /* 8-bit: early console, before virtio-console; the 8250's data register */
 
 _Static_assert(sizeof(struct boot_image) == 72, "ABI");
 _Static_assert(sizeof(struct boot_device) == 16, "ABI");
 _Static_assert(sizeof(struct boot_info) == 104 + 8 * 16, "ABI");
 _Static_assert(sizeof(struct boot_shared) == 48, "ABI");
+_Static_assert(sizeof(struct boot_text) == 16, "ABI");
 
 #endif

@@ -174,6 +174,16 @@ static void console_byte(void *context, uint8_t byte)
         console_flush(c);
 }
 
+static void console_text(void *context, const void *bytes, size_t size)
+{
+    struct console *c = context;
+
+    console_flush(c);
+    if (write(c->fd, bytes, size) < 0) {
+        /* as above */
+    }
+}
+
 static void report_registers(const struct boot_panic *p, const char *kernel)
 {
     static const char *const names[15] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8",
@@ -273,7 +283,8 @@ int main(int argc, char **argv)
         return EXIT_NOT_STARTED;
     }
     struct console console = {.fd = o.console_fd};
-    const struct vcpu_callbacks callbacks = {.console = console_byte, .idle = console_flush, .context = &console};
+    const struct vcpu_callbacks callbacks = {
+        .console = console_byte, .text = console_text, .idle = console_flush, .context = &console};
     vcpu_run(vm, &callbacks, &counters, &end);
     console_flush(&console);
     _exit(report(&end, &counters, o.kernel)); /* no destructors: they would need calls that are gone */

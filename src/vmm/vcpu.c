@@ -162,6 +162,19 @@ static bool handle_idle(struct vm *vm, const struct vcpu_callbacks *callbacks, u
     return halt(vm) == 0;
 }
 
+/* Text that does not lie in the guest's memory, or is too long, is not shown. */
+static void handle_text(struct vm *vm, const struct vcpu_callbacks *callbacks, uint32_t address)
+{
+    const void *at = guest_memory_at(&vm->ram.memory, address, sizeof(struct boot_text));
+    struct boot_text text = {0};
+
+    if (at)
+        memcpy(&text, at, sizeof(text));
+    const void *bytes = guest_memory_at(&vm->ram.memory, text.address, text.length);
+    if (bytes && text.length > 0 && text.length <= BOOT_TEXT_MAX && callbacks->text)
+        callbacks->text(callbacks->context, bytes, text.length);
+}
+
 /* Returns whether to go on. */
 static bool handle_port(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu_counters *counters,
                         struct vcpu_result *ret)
@@ -176,6 +189,9 @@ static bool handle_port(struct vm *vm, const struct vcpu_callbacks *callbacks, s
     case PORT_IDLE:
         counters->idle++;
         return handle_idle(vm, callbacks, value);
+    case PORT_TEXT:
+        handle_text(vm, callbacks, value);
+        return true;
     case PORT_CONSOLE:
         if (callbacks->console)
             callbacks->console(callbacks->context, (uint8_t)value);

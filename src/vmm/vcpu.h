@@ -29,7 +29,8 @@ struct vcpu_counters {
 struct vcpu_callbacks {
     void (*ready)(void *context);
     void (*console)(void *context, uint8_t byte);
-    void (*idle)(void *context); /* it has nothing to do: before it sleeps */
+    void (*text)(void *context, const void *bytes, size_t size); /* bytes lie in guest memory */
+    void (*idle)(void *context);                                 /* it has nothing to do: before it sleeps */
     void *context;
 };
 

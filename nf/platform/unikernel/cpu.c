@@ -144,6 +144,12 @@ void cpu_idle(uint64_t interrupts, uint64_t until_ns)
 
 void console_write(const char *text, size_t size)
 {
+    const struct boot_text whole = {(uint64_t)text, size};
+
+    if (boot.flags & BOOT_DIRECT && size <= BOOT_TEXT_MAX) {
+        port_out(PORT_TEXT, (uint32_t)(uint64_t)&whole);
+        return;
+    }
     for (size_t i = 0; i < size; i++)
         __asm__ volatile("outb %0, %1" ::"a"(text[i]), "Nd"(PORT_CONSOLE) : "memory");
 }

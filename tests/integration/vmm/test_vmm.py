@@ -176,6 +176,8 @@ HOSTILE = {
     "code in data": (b"\xb8\x00\x30\x00\x00\xff\xe0", "page fault", 0x3000),
     "another port": (b"\x66\xba\x80\x00\xee", "general protection", None),
     "a privileged instruction": (b"\x0f\x22\xd8", "general protection", None),  # mov cr3, rax
+    "text that lies nowhere": (b"\xb8\xff\xff\xff\xff\x66\xba\x10\x06\xef\x0f\x0b", "invalid opcode", None),
+    "text whose address is none": (b"\xb8\x00\x10\x00\x00\x66\xba\x10\x06\xef\x0f\x0b", "invalid opcode", None),
     "switching interrupts off": (b"\xfa", "general protection", None),
 }
 
