@@ -77,6 +77,7 @@ int job_queue(struct launcher *l, const char *id, struct proto_message *message,
 void job_queue_ended(struct launcher *l, uint64_t serial, uint32_t exec)
 {
     struct job *job = calloc(1, sizeof(*job));
+    bool queued;
 
     if (!job) {
         log_line(LOG_LEVEL_ERROR, NULL, "no memory to note that an instance ended");
@@ -85,10 +86,11 @@ void job_queue_ended(struct launcher *l, uint64_t serial, uint32_t exec)
     job->exec = exec;
     pthread_mutex_lock(&l->lock);
     job->instance = instance_find_serial(l, serial);
-    if (job->instance)
+    queued = job->instance != NULL;
+    if (queued)
         append(l, job->instance, job);
     pthread_mutex_unlock(&l->lock);
-    if (!job->instance)
+    if (!queued) /* a queued one is a worker's from the unlock on, and may be freed already */
         free(job);
 }
 
