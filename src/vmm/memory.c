@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -59,23 +58,6 @@ int guest_ram_create(uint64_t bytes, int shared, struct guest_ram *ret, struct e
     r = map_ram(bytes, MAP_SHARED, fd, ret, err);
     if (r == 0)
         take_fd(&fd);
-    return r;
-}
-
-int guest_ram_restore(int fd, uint64_t bytes, struct guest_ram *ret, struct error **err)
-{
-    struct stat st;
-    int r = check_size(bytes, err);
-
-    if (r < 0)
-        return r;
-    if (fstat(fd, &st) < 0 || (uint64_t)st.st_size < bytes)
-        return error_set(err, EINVAL, "IMAGE_MALFORMED",
-                         "the snapshot's memory file holds %jd bytes, the snapshot says %" PRIu64, (intmax_t)st.st_size,
-                         bytes);
-    r = map_ram(bytes, MAP_PRIVATE, fd, ret, err);
-    if (r == 0)
-        ret->memfd = -1; /* the mapping keeps the file; the descriptor stays the caller's */
     return r;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's RAM: one region from guest physical 0, made or restored. */
+/* The guest's RAM: one region from guest physical 0. */
 #ifndef CORACLE_VMM_MEMORY_H
 #define CORACLE_VMM_MEMORY_H
 
@@ -17,9 +17,6 @@ struct guest_ram {
 /* shared: a sealed memfd (against shrinking), for vhost-user and snapshots of running memory; else private anonymous
  * memory, which costs nothing until touched. bytes: a multiple of 4096, at least 1 MiB. */
 int guest_ram_create(uint64_t bytes, int shared, struct guest_ram *ret, struct error **err);
-
-/* Maps a snapshot's memory file copy-on-write: pages are read when touched and shared between restored guests. */
-int guest_ram_restore(int fd, uint64_t bytes, struct guest_ram *ret, struct error **err);
 
 void guest_ram_destroy(struct guest_ram *ram);
 

@@ -2,9 +2,8 @@
 /*
  * The first instructions, the traps and the ring-0 halt of the unikernel.
  *
- * Two ways in: `start` at CPL 3 with everything prepared (include/abi/boot.h), and `pvh_start` at 32-bit ring 0
- * (Xen's PVH entry, XEN_ELFNOTE_PHYS32_ENTRY), which makes a flat 64-bit mode, lets pvh_prepare() (pvh.c) write the same
- * tables as a monitor would, and drops to `start` at CPL 3 for ever.
+ * `start` is entered at CPL 3 with everything prepared (include/abi/boot.h). The halt is for makers of that environment
+ * that have no port to sleep through (BOOT_HAS_HALT); coracle-vmm does not use it.
  */
 #include "layout.h"
 
