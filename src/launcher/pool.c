@@ -48,7 +48,7 @@ struct pool {
     bool running;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool stopping;
+    atomic_bool stopping; /* read without the lock while waiting */
     unsigned depth;
     struct entry *entries; /* most recently used first; at most depth */
     unsigned entry_count;
