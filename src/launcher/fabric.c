@@ -288,6 +288,21 @@ static int delete_bridge(struct fabric *f, const char *link, struct error **err)
     return netlink_commit(fd, &batch, err);
 }
 
+/* The bridge's name is a hash of the link's, and that hash can be made to collide: whoever may name networks must not
+ * join, or delete, another one's bridge. */
+static bool bridge_of_another(const struct fabric *f, const char *link)
+{
+    char wanted[NETLINK_NAME_SIZE], taken[NETLINK_NAME_SIZE];
+
+    bridge_name(link, wanted);
+    for (size_t i = 0; i < f->link_count; i++) {
+        bridge_name(f->links[i].link.name, taken);
+        if (strcmp(wanted, taken) == 0 && strcmp(link, f->links[i].link.name) != 0)
+            return true;
+    }
+    return false;
+}
+
 static int add_locked(struct fabric *f, const struct link *link, struct error **err)
 {
     struct fabric_link *known = fabric_find(f, link->name), fresh = {.link = *link};
@@ -295,6 +310,9 @@ static int add_locked(struct fabric *f, const struct link *link, struct error **
 
     if (known && same_link(&known->link, link))
         return 0;
+    if (bridge_of_another(f, link->name))
+        return error_set(err, EEXIST, "NAME_TAKEN",
+                         "network %s: its bridge would be another network's; choose another name", link->name);
     if (known && known->attached)
         return error_set(err, EBUSY, "CONFLICTING_STATE", "network %s has %u instances attached and cannot change",
                          link->name, known->attached);
@@ -346,7 +364,7 @@ int fabric_link_remove(struct fabric *f, const char *name, struct error **err)
     if (l && l->attached)
         r = error_set(err, EBUSY, "NETWORK_IN_USE", "network %s has %u interfaces attached", name, l->attached);
     else
-        r = delete_bridge(f, name, err);
+        r = bridge_of_another(f, name) ? 0 : delete_bridge(f, name, err);
     if (r == 0 && l) {
         *l = f->links[--f->link_count];
         r = fabric_links_save(f, err);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RUN/instances. Everything there is gone after a reboot by design, and every start writes there: on a disk each of those
- * writes waits for the journal while the daemon commits next to it (0.5 to 1 ms). Most hosts have /run in memory; on one
- * that has not, the launcher mounts a memory file system, which the next launcher finds. Main thread, start and end.
+ * RUN/instances. Everything there is gone after a reboot by design, and every start writes there: on a disk each of
+ * those writes waits for the journal while the daemon commits next to it (0.5 to 1 ms). Most hosts have /run in memory;
+ * on one that has not, the launcher mounts a memory file system, which the next launcher finds. Main thread, start and
+ * end.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -126,8 +126,8 @@ static int open_listener(struct start *s, struct error **err)
     return 0;
 }
 
-/* A warm shell brings empty log files, which become this instance's by a rename after the application runs (keep_logs); an
- * instance that ran before, or left logs, goes on with its own. */
+/* A warm shell brings empty log files, which become this instance's by a rename after the application runs (keep_logs);
+ * an instance that ran before, or left logs, goes on with its own. */
 static int open_logs(struct start *s, struct error **err)
 {
     struct warm_shell *w = &s->spare_logs;

@@ -83,6 +83,9 @@ static int check_process(const struct launch_plan *plan, struct error **err)
     return 0;
 }
 
+/* In memory: what is more is a mistake or an attack. */
+#define STORAGE_BYTES_MAX (UINT64_C(1) << 40)
+
 static int check_root(const struct launch_plan *plan, struct error **err)
 {
     const struct plan_root *root = &plan->root;
@@ -94,6 +97,8 @@ static int check_root(const struct launch_plan *plan, struct error **err)
             return bad(err, "a layer is not named by a SHA-256");
     if (root->read_only && root->writable_bytes)
         return bad(err, "a read-only root with a writable layer");
+    if (root->writable_bytes > STORAGE_BYTES_MAX || plan->limits.storage_bytes > STORAGE_BYTES_MAX)
+        return bad(err, "a writable layer of more than 1 TiB");
     return 0;
 }
 

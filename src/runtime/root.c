@@ -126,13 +126,18 @@ static int has_mount_points(int layer_fd, struct error **err)
 /* ---- the writable layer ---- */
 
 /* A tmpfs with upper/ and work/, owned by the container's root. */
+enum { WRITABLE_INODES_MIN = 1024 };
+
 static int make_writable(uint32_t uid_base, uint64_t bytes, struct error **err)
 {
     auto_fd int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC), fd = -1;
-    char size[32];
+    char size[32], inodes[32];
 
     snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+    /* An inode is about 1 KiB of the kernel's memory and counts as nothing in size: one for each 4 KiB, and some. */
+    snprintf(inodes, sizeof(inodes), "%llu", (unsigned long long)bytes / 4096 + WRITABLE_INODES_MIN);
     if (context >= 0 && !sys_fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) &&
+        !sys_fsconfig(context, FSCONFIG_SET_STRING, "nr_inodes", inodes, 0) &&
         !sys_fsconfig(context, FSCONFIG_SET_STRING, "mode", "0755", 0) &&
         !sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
         fd = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);

@@ -16,8 +16,10 @@
 #include "sandbox/container_filter.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -54,8 +56,8 @@ static const short allowed[] = {
     /* files */
     SYS_read, SYS_write, SYS_open, SYS_close, SYS_stat, SYS_fstat, SYS_lstat, SYS_lseek, SYS_pread64, SYS_pwrite64,
     SYS_readv, SYS_writev, SYS_preadv, SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_access, SYS_faccessat,
-    SYS_faccessat2, SYS_pipe, SYS_pipe2, SYS_dup, SYS_dup2, SYS_dup3, SYS_fcntl, SYS_flock, SYS_fsync, SYS_fdatasync,
-    SYS_sync, SYS_syncfs, SYS_sync_file_range, SYS_truncate, SYS_ftruncate, SYS_fallocate, SYS_fadvise64, SYS_readahead,
+    SYS_faccessat2, SYS_pipe, SYS_pipe2, SYS_dup, SYS_dup2, SYS_dup3, SYS_flock, SYS_fsync, SYS_fdatasync, SYS_sync,
+    SYS_syncfs, SYS_sync_file_range, SYS_truncate, SYS_ftruncate, SYS_fallocate, SYS_fadvise64, SYS_readahead,
     SYS_getdents, SYS_getdents64, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_chroot, SYS_rename, SYS_renameat,
     SYS_renameat2, SYS_mkdir, SYS_mkdirat, SYS_rmdir, SYS_creat, SYS_link, SYS_linkat, SYS_unlink, SYS_unlinkat,
     SYS_symlink, SYS_symlinkat, SYS_readlink, SYS_readlinkat, SYS_chmod, SYS_fchmod, SYS_fchmodat, NR_fchmodat2,
@@ -65,7 +67,7 @@ static const short allowed[] = {
     SYS_fsetxattr, SYS_getxattr, SYS_lgetxattr, SYS_fgetxattr, SYS_listxattr, SYS_llistxattr, SYS_flistxattr,
     SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, NR_setxattrat, NR_getxattrat, NR_listxattrat, NR_removexattrat,
     SYS_inotify_init, SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_ustat, NR_cachestat,
-    SYS_io_setup, SYS_io_destroy, SYS_io_getevents, SYS_io_submit, SYS_io_cancel, SYS_io_pgetevents,
+    SYS_io_destroy, SYS_io_getevents, SYS_io_submit, SYS_io_cancel, SYS_io_pgetevents,
     /* waiting */
     SYS_poll, SYS_ppoll, SYS_select, SYS_pselect6, SYS_epoll_create, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait,
     SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd, SYS_eventfd2, SYS_signalfd, SYS_signalfd4, SYS_timerfd_create,
@@ -100,8 +102,7 @@ static const short allowed[] = {
     SYS_timer_delete, SYS_adjtimex, /* reading; setting needs CAP_SYS_TIME of the host */
     /* network; socket() below */
     SYS_socketpair, SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_connect, SYS_getsockname, SYS_getpeername,
-    SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg, SYS_shutdown, SYS_setsockopt,
-    SYS_getsockopt,
+    SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg, SYS_shutdown, SYS_getsockopt,
     /* System V and POSIX IPC, in the container's own namespace */
     SYS_shmget, SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_semget, SYS_semop, SYS_semctl, SYS_semtimedop, SYS_msgget,
     SYS_msgsnd, SYS_msgrcv, SYS_msgctl, SYS_mq_open, SYS_mq_unlink, SYS_mq_timedsend, SYS_mq_timedreceive,
@@ -168,7 +169,8 @@ static const short refused[] = {
     SYS_migrate_pages,
 };
 
-static const short conditional[] = {SYS_clone, SYS_unshare, SYS_socket, SYS_ioctl, SYS_personality};
+static const short conditional[] = {SYS_clone,       SYS_unshare, SYS_socket,    SYS_ioctl,
+                                    SYS_personality, SYS_fcntl,   SYS_setsockopt};
 
 static const uint32_t socket_families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET};
 
@@ -249,11 +251,27 @@ static void emit_return_if(struct program *program, const uint32_t *list, size_t
  * the upper half is not looked at, the kernel does not either. */
 static void emit_condition(struct program *program, int number)
 {
-    static const uint32_t terminal[] = {TIOCSTI, TIOCLINUX}; /* typing into another's terminal */
+    static const short second_argument[] = {SYS_ioctl, SYS_fcntl, SYS_setsockopt}; /* what decides */
+    static const uint32_t terminal[] = {TIOCSTI, TIOCLINUX};                       /* typing into another's terminal */
+    /* A lease on a file of a shared layer makes every other opener wait; a notification tells of their reads. */
+    static const uint32_t leases[] = {F_SETLEASE, F_NOTIFY};
+    /* Their pages are charged to nobody: a gibibyte past the instance's memory limit. libpcap reads without them. */
+    static const uint32_t rings[] = {PACKET_RX_RING, PACKET_TX_RING};
     static const uint32_t own_cgroup[] = {CLONE_NEWCGROUP}; /* the init's; needs CAP_SYS_ADMIN, no application has it */
 
-    emit_load(program, number == SYS_ioctl ? OFFSET(args[1]) : OFFSET(args[0]));
+    emit_load(program, contains(second_argument, COUNT(second_argument), number) ? OFFSET(args[1]) : OFFSET(args[0]));
     switch (number) {
+    case SYS_fcntl:
+        emit_return_if(program, leases, COUNT(leases), SECCOMP_RET_ERRNO | EPERM);
+        emit_return(program, SECCOMP_RET_ALLOW);
+        return;
+    case SYS_setsockopt:
+        emit_unless_equal(program, SOL_PACKET);
+        emit_return(program, SECCOMP_RET_ALLOW);
+        emit_load(program, OFFSET(args[2]));
+        emit_return_if(program, rings, COUNT(rings), SECCOMP_RET_ERRNO | EPERM);
+        emit_return(program, SECCOMP_RET_ALLOW);
+        return;
     case SYS_ioctl:
         emit_return_if(program, terminal, COUNT(terminal), SECCOMP_RET_ERRNO | EPERM);
         emit_return(program, SECCOMP_RET_ALLOW);

@@ -50,7 +50,7 @@ static void limit(int resource, rlim_t soft, rlim_t hard)
 
 int apply_settings(void)
 {
-    limit(RLIMIT_CORE, 0, RLIM_INFINITY);
+    limit(RLIMIT_CORE, 0, 0); /* the host's core_pattern is no place for a tenant's memory */
     limit(RLIMIT_NOFILE, 1024, 1048576);
     umask(022);
     /* A keyring of its own; -ENOSYS on a kernel without keys is as good. */

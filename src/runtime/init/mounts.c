@@ -178,7 +178,8 @@ static int attach_part(int private_fd, const char *name, int target)
 static int mount_dev(int point, int private_fd)
 {
     /* Every devpts mount is its own instance since Linux 4.7. */
-    static const char *const options[] = {"mode", "0620", "ptmxmode", "0666", "gid", "5", NULL};
+    static const char *const options[] = {"mode", "0620", "ptmxmode", "0666", "gid", "5",
+                                          "max",  "64", NULL}; /* ptys are the host's: 4,096 for all */
     int pts, at, dev = sys_open_tree(AT_FDCWD, "/dev", OPEN_TREE_CLONE);
 
     if (dev < 0 || sys_move_mount(dev, point))

@@ -74,6 +74,28 @@ def check_names_and_addresses(platform, checks):
     platform.remove("taken")
 
 
+def check_bridge_collision(platform, checks):
+    """A bridge is named by a hash of its network's name; these two were computed to collide with "default"."""
+    platform.create(descriptor(name="resident"))
+    for number, name in enumerate(("m5obhk2ub2", "mprsvlktac")):
+        try:
+            platform.post("/v1/networks", {"name": name, "ipv4": f"198.19.{number}.0/24"})
+            platform.create(descriptor(name="intruder", networks=[name]))
+            checks.that(f"colliding network {name} is refused", False)
+        except Problem as problem:
+            checks.that(f"colliding network {name} is refused: {problem.code}", True)
+        for call in ("/v1/instances/intruder?force=true", "/v1/networks/" + name):
+            try:
+                platform.delete(call)
+            except Problem:
+                pass
+            time.sleep(0.3)
+    address = platform.instance("resident")["networks"][0]["ipv4"]
+    ping = platform.in_fabric("ping", "-c", "1", "-W", "2", address, capture_output=True, check=False)
+    checks.that("the network that was meant still works", ping.returncode == 0)
+    platform.remove("resident")
+
+
 def tar_with(entries):
     """entries: (name, type, content or target)."""
     out = io.BytesIO()
@@ -220,6 +242,7 @@ def main():
         before, users = platform.steady_footprint(), platform.descriptors("launcher").get("user", 0)
         check_descriptors(platform, checks)
         check_names_and_addresses(platform, checks)
+        check_bridge_collision(platform, checks)
         check_images(platform, checks)
         check_failed_starts(platform, checks)
         rest = platform.settle(before)
