@@ -42,9 +42,10 @@ static int finish(struct session *session, struct api_channel *channel, struct e
     return r;
 }
 
-int attach_instance(struct cli *cli, const char *name, bool tty, bool send_stdin, struct error **err)
+int attach_instance(struct cli *cli, const char *name, bool tty, bool send_stdin, bool from_start, struct error **err)
 {
-    auto_free char *path = text_path("/v1/instances/%s/attach", name);
+    auto_free char *path =
+        text_path(from_start ? "/v1/instances/%s/attach?logs=true" : "/v1/instances/%s/attach", name);
     struct session session = {.cli = cli, .tty = tty, .send_stdin = send_stdin, .detachable = true};
     struct api_channel *channel;
     int r = api_upgrade(cli, path, NULL, &channel, err);
@@ -73,7 +74,7 @@ static int run_attach(struct cli *cli, const struct args *args, struct error **e
     json_decref(instance);
     if (tty && cli->out_tty && input)
         term_note(cli, "attached to %s; Ctrl-P Ctrl-Q detaches", name);
-    return attach_instance(cli, name, tty && isatty(STDIN_FILENO), input, err);
+    return attach_instance(cli, name, tty && isatty(STDIN_FILENO), input, false, err);
 }
 
 static int put_exec_env(const struct args *args, json_t *env, struct error **err)

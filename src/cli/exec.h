@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 
 /* Attaches to the terminal or standard streams of a started instance. Returns the exit status or -errno. */
-int attach_instance(struct cli *cli, const char *name, bool tty, bool send_stdin, struct error **err);
+/* from_start: everything the instance has written comes first, also when it has ended. */
+int attach_instance(struct cli *cli, const char *name, bool tty, bool send_stdin, bool from_start, struct error **err);
 
 #endif

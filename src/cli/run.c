@@ -78,8 +78,8 @@ static int ended_status(struct cli *cli, const char *name, struct error **err)
 }
 
 /*
- * Output that nothing may be missed of comes from the log, from its beginning. A terminal or input needs the stream;
- * what was written before it was joined is fetched from the log first.
+ * Nothing of the output may be missed, so it comes from the log's beginning: as text, or where a terminal or input is
+ * wanted through the stream, which starts with the log, too.
  */
 static int stay(struct cli *cli, const struct args *args, const char *name, struct error **err)
 {
@@ -90,8 +90,7 @@ static int stay(struct cli *cli, const struct args *args, const char *name, stru
         r = logs_stream(cli, name, "?follow=true", false, err);
         return r < 0 ? r : ended_status(cli, name, err);
     }
-    r = cli->json ? 0 : logs_stream(cli, name, "", false, err);
-    return r < 0 ? r : attach_instance(cli, name, tty && isatty(STDIN_FILENO), input, err);
+    return attach_instance(cli, name, tty && isatty(STDIN_FILENO), input, true, err);
 }
 
 static int stay_and_remove(struct cli *cli, const struct args *args, const char *name, struct error **err)

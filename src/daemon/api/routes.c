@@ -23,7 +23,7 @@ const struct route api_routes[] = {
     {"GET", "/v1/instances/{id}/stats", {0}, BODY_NONE, get_instance_stats, NULL},
     {"GET", "/v1/instances/{id}/logs", {"follow", "tail", "since", "stream"}, BODY_NONE, get_logs, NULL},
     {"POST", "/v1/instances/{id}/exec", {0}, BODY_DESCRIPTOR, post_exec, prepare_upgrade},
-    {"POST", "/v1/instances/{id}/attach", {0}, BODY_OPTIONAL, post_attach, prepare_upgrade},
+    {"POST", "/v1/instances/{id}/attach", {"logs"}, BODY_OPTIONAL, post_attach, prepare_upgrade},
     {"GET", "/v1/stats", {0}, BODY_NONE, get_stats, NULL},
 
     {"GET", "/v1/operations", {"instance", "operation", "state"}, BODY_NONE, get_operations, NULL},

@@ -61,8 +61,8 @@ struct stream {
     sd_event_source *input_event;
     bool input_ended, tty;
     struct source sources[2];
-    bool attach;
-    uint32_t exec; /* number of the execution, 0: not started */
+    bool attach, from_start; /* from_start: the log from its beginning comes first */
+    uint32_t exec;           /* number of the execution, 0: not started */
     struct log_reader log;
     bool log_open;
     bool ended, draining, last_said; /* the process ended; its output is awaited; the last frame is in output */
@@ -707,7 +707,7 @@ static void on_attach_log(void *context, int *fds, size_t count, const struct er
         fds[i] = close_fd(fds[i]);
     stream->log_open = r == 0;
     if (r == 0)
-        r = log_reader_tail(&stream->log, 0, &err);
+        r = log_reader_tail(&stream->log, stream->from_start ? UINT64_MAX : 0, &err);
     if (r < 0)
         answer_problem(stream->request, err);
     else
@@ -747,11 +747,15 @@ int post_attach(struct request *request, struct error **err)
     struct core *core = request->api->core;
     struct instance *instance;
     struct stream *stream;
+    bool from_start = false, running;
     int r = request_instance(request, &instance, err);
 
+    if (r == 0)
+        r = target_bool(&request->target, "logs", false, &from_start, err);
     if (r < 0)
         return r;
-    if (!core_instance_running(instance)) {
+    running = core_instance_running(instance);
+    if (!running && !from_start) {
         error_set(err, EINVAL, "CONFLICTING_STATE", "%s is not running", core_instance_name(instance));
         error_hint(err, "start it first; its log can be read at any time");
         return -EINVAL;
@@ -760,8 +764,9 @@ int post_attach(struct request *request, struct error **err)
     if (r < 0)
         return r;
     stream->attach = true;
+    stream->from_start = from_start;
     stream->tty = core_instance_tty(instance);
-    if (core_console(core, instance, on_console, stream, NULL) < 0)
+    if (!running || core_console(core, instance, on_console, stream, NULL) < 0)
         r = core_logs(core, instance, on_attach_log, stream, err);
     return r;
 }
