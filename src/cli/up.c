@@ -113,18 +113,18 @@ static char *pid_path(const struct site *site, const struct process *p)
 /* The pid in a process's file when that process still is the program meant; 0 otherwise. */
 static pid_t running_pid(const struct site *site, const struct process *p)
 {
-    auto_free char *path = pid_path(site, p), *comm_path = NULL;
-    auto_file FILE *in = fopen(path, "re"), *comm = NULL;
-    char name[32] = "";
+    auto_free char *path = pid_path(site, p), *stat_path = NULL;
+    auto_file FILE *in = fopen(path, "re"), *stat = NULL;
+    char name[32] = "", state = 'Z';
     int pid = 0;
 
     if (!in || fscanf(in, "%d", &pid) != 1 || pid <= 1)
         return 0;
-    comm_path = text_printf("/proc/%d/comm", pid);
-    comm = fopen(comm_path, "re");
-    if (!comm || !fgets(name, sizeof(name), comm))
+    stat_path = text_printf("/proc/%d/stat", pid);
+    stat = fopen(stat_path, "re");
+    /* One that was killed stays visible until somebody waits for it, which in a container may take its time. */
+    if (!stat || fscanf(stat, "%*d (%31[^)]) %c", name, &state) != 2 || state == 'Z')
         return 0;
-    name[strcspn(name, "\n")] = 0;
     /* The kernel keeps 15 bytes of a name. */
     return !strncmp(name, p->name, 15) ? pid : 0;
 }
