@@ -3,7 +3,7 @@
  * The guest ABI of the unikernel: what its first instruction at CPL 3 finds, and how it talks to what runs it.
  *
  * Two makers of this environment: coracle-vmm (direct entry, flag BOOT_DIRECT: everything is prepared from outside) and
- * the unikernel's own PVH stub (QEMU microvm and other PVH monitors: it prepares the same at ring 0, then drops to CPL
+ * (not built yet) the unikernel's own PVH stub (QEMU microvm and other PVH monitors: it prepares the same at ring 0, then drops to CPL
  * 3 for ever). After the entry there is one code. Shared by host and guest: fixed-width, little-endian, strict C11.
  *
  * Address space, identity mapped, one static table that the guest cannot reach:
