@@ -141,8 +141,9 @@ char *started_sentence(const json_t *instance, const json_t *operation)
 
     if (!time)
         return text_printf("%s started", text_member(instance, "name"));
+    const char *from = text_member(instance, "started_from");
     return text_printf("%s started in %s (%s)", text_member(instance, "name"), time,
-                       json_is_true(json_object_get(instance, "warm")) ? "warm pool" : "cold");
+                       strcmp(from, "pool") == 0 ? "warm pool" : from);
 }
 
 void outcome_add(struct outcome *outcome, json_t *item)

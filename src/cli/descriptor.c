@@ -45,7 +45,7 @@ const struct option_spec descriptor_options[] = {
     {"entrypoint", 0, "PROGRAM", "program to run in place of the image's entry point"},
     {"interactive", 'i', NULL, "keep standard input open"},
     {"tty", 't', NULL, "give it a terminal"},
-    {"start-mode", 0, "MODE", "where the shell comes from", WORD_LIST, "auto|cold|pool"},
+    {"start-mode", 0, "MODE", "where the shell comes from", WORD_LIST, "auto|cold|pool|snapshot"},
     {NULL},
 };
 

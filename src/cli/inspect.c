@@ -197,7 +197,7 @@ static void print_instance(const struct cli *cli, const json_t *i)
     print_member(cli, "Digest", text_dup(text_member(i, "image_digest")));
     print_member(cli, "Pid", text_json(json_object_get(i, "pid"), "-"));
     print_member(cli, "Uid range", text_json(json_object_get(i, "uid_base"), "-"));
-    print_member(cli, "Warm", text_dup(json_is_true(json_object_get(i, "warm")) ? "yes" : "no"));
+    print_member(cli, "Started from", text_dup(text_member(i, "started_from")));
     print_member(cli, "Restarts", text_json(json_object_get(i, "restarts"), NULL));
     print_member(cli, "Created", text_dup(text_member(i, "created_at")));
     print_member(cli, "Started", text_dup(text_member(i, "started_at")));

@@ -48,7 +48,7 @@ struct instance {
     char *reason_message;
     int32_t pid;
     uint32_t uid_base;
-    bool warm;
+    enum start_origin origin; /* of its latest start */
     bool exited; /* the fields below hold */
     bool exit_known, exit_oom;
     int32_t exit_status; /* as of waitpid(2) */

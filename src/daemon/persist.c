@@ -205,7 +205,7 @@ static int write_instance(struct core *core, const struct instance *i)
     bind_text(s, 11, i->reason_message);
     bind_number(s, 12, (uint64_t)i->pid);
     bind_number(s, 13, i->uid_base);
-    bind_number(s, 14, i->warm);
+    bind_number(s, 14, i->origin);
     bind_number(s, 15, i->exited);
     bind_number(s, 16, i->exit_known);
     bind_number(s, 17, i->exit_oom);
@@ -540,7 +540,9 @@ static void load_observed(struct instance *i, sqlite3_stmt *s)
     i->reason_message = copy_column(s, 10);
     i->pid = sqlite3_column_int(s, 11);
     i->uid_base = (uint32_t)sqlite3_column_int64(s, 12);
-    i->warm = sqlite3_column_int(s, 13) != 0;
+    i->origin = (enum start_origin)sqlite3_column_int(s, 13);
+    if ((unsigned)i->origin > ORIGIN_SNAPSHOT)
+        i->origin = ORIGIN_COLD;
     i->exited = sqlite3_column_int(s, 14) != 0;
     i->exit_known = sqlite3_column_int(s, 15) != 0;
     i->exit_oom = sqlite3_column_int(s, 16) != 0;

@@ -328,7 +328,7 @@ void instance_runs(struct core *core, struct instance *i, const struct message_s
 {
     i->pid = m->pid;
     i->uid_base = m->uid_base;
-    i->warm = m->warm;
+    i->origin = m->origin;
     i->exited = false;
     i->started_ns = realtime_ns();
     i->running_since_ns = monotonic_ns();

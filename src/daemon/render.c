@@ -240,7 +240,8 @@ static void render_process(const struct instance *i, struct buffer *out)
         number_member(out, ",\"uid_base\":", i->uid_base);
     else
         buffer_text(out, ",\"uid_base\":null");
-    bool_member(out, ",\"warm\":", i->warm);
+    bool_member(out, ",\"warm\":", i->origin != ORIGIN_COLD);
+    text_member(out, ",\"started_from\":", start_origin_name(i->origin));
 }
 
 void core_render_instance(struct core *core, const struct instance *i, struct buffer *out)

@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/fabric_private.h"
+#include "model/naming.h"
 
 static void raise_index(void *context, uint32_t index, const char *name, const char *kind)
 {
@@ -176,16 +177,6 @@ int fabric_socket(struct fabric *f, int *ret_fd, struct error **err)
     return 0;
 }
 
-/* FNV-1a (Fowler, Noll, Vo), 64 bits: spreads names, protects nothing. */
-static uint64_t hash(const char *text)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 0x100000001b3u;
-    return h;
-}
-
 struct fabric_link *fabric_find(struct fabric *f, const char *name)
 {
     for (size_t i = 0; i < f->link_count; i++)
@@ -196,17 +187,7 @@ struct fabric_link *fabric_find(struct fabric *f, const char *name)
 
 static void bridge_name(const char *link, char name[NETLINK_NAME_SIZE])
 {
-    snprintf(name, NETLINK_NAME_SIZE, "b%012llx", (unsigned long long)hash(link) & 0xffffffffffffu);
-}
-
-/* Address of the bridge: the same whenever it is made, so that instances' permanent entries stay right. */
-static void bridge_mac(const char *link, uint8_t mac[6])
-{
-    uint64_t h = hash(link);
-
-    mac[0] = 0x02; /* locally administered, unicast */
-    for (int i = 1; i < 6; i++)
-        mac[i] = (uint8_t)(h >> (8 * i));
+    snprintf(name, NETLINK_NAME_SIZE, "b%012llx", (unsigned long long)name_hash(link) & 0xffffffffffffu);
 }
 
 static int find_bridge(struct fabric *f, const char *link, int fd, uint32_t *ret_index, struct error **err)
@@ -229,7 +210,7 @@ static int restore_links(struct fabric *f, int fd, struct error **err)
 
     for (size_t i = 0; i < f->link_count && r == 0;) {
         struct fabric_link *l = &f->links[i];
-        bridge_mac(l->link.name, l->mac);
+        link_mac(l->link.name, l->mac);
         r = find_bridge(f, l->link.name, fd, &l->index, err);
         if (r == -ENODEV)
             *l = f->links[--f->link_count];
@@ -325,7 +306,7 @@ static int add_locked(struct fabric *f, const struct link *link, struct error **
             return error_set(err, ENOMEM, "NO_MEMORY", "no memory for another network");
         f->links = more;
     }
-    bridge_mac(link->name, fresh.mac);
+    link_mac(link->name, fresh.mac);
     fresh.attached = known ? known->attached : 0;
     r = fabric_socket(f, &fd, err);
     if (r == 0)

@@ -448,7 +448,7 @@ void job_start(struct launcher *l, struct job *job)
     if (r == 0) {
         started.pid = s.i->record.pid;
         started.uid_base = s.i->record.uid_base;
-        started.warm = s.warm;
+        started.origin = s.warm ? ORIGIN_POOL : ORIGIN_COLD;
         started.steps = s.steps;
         reply(l, job, MESSAGE_STARTED, &started, NULL, 0);
         pool_learn(l, s.plan);

@@ -18,6 +18,24 @@ void name_generate(const char *technology, uint64_t random, char ret[NAME_SIZE])
     ret[n] = '\0';
 }
 
+uint64_t name_hash(const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 0x100000001b3u;
+    return h;
+}
+
+void link_mac(const char *link, uint8_t ret[6])
+{
+    uint64_t h = name_hash(link);
+
+    ret[0] = 0x02;
+    for (int i = 1; i < 6; i++)
+        ret[i] = (uint8_t)(h >> (8 * i));
+}
+
 void id_generate(const uint8_t random[16], char ret[INSTANCE_ID_SIZE])
 {
     static const char digits[] = "0123456789abcdef";

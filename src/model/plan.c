@@ -17,6 +17,7 @@ void plan_clear(struct launch_plan *plan)
     strv_free(plan->process.env);
     free(plan->process.cwd);
     free(plan->process.user);
+    free(plan->machine.parameters);
     memset(plan, 0, sizeof(*plan));
 }
 
@@ -90,7 +91,7 @@ static int check_root(const struct launch_plan *plan, struct error **err)
 {
     const struct plan_root *root = &plan->root;
 
-    if (root->layer_count > LAYER_MAX || (plan->kind == PLAN_CONTAINER && root->layer_count < 1))
+    if (root->layer_count > LAYER_MAX || (plan->kind != PLAN_FAKE && root->layer_count < 1))
         return bad(err, "the number of layers is outside 1 to 64");
     for (size_t i = 0; i < root->layer_count; i++)
         if (!is_digest(root->layers[i]))
@@ -99,6 +100,25 @@ static int check_root(const struct launch_plan *plan, struct error **err)
         return bad(err, "a read-only root with a writable layer");
     if (root->writable_bytes > STORAGE_BYTES_MAX || plan->limits.storage_bytes > STORAGE_BYTES_MAX)
         return bad(err, "a writable layer of more than 1 TiB");
+    return 0;
+}
+
+static int check_machine(const struct launch_plan *plan, struct error **err)
+{
+    const struct plan_machine *m = &plan->machine;
+
+    if (m->monitor != PLAN_MONITOR_VMM && m->monitor != PLAN_MONITOR_QEMU)
+        return bad(err, "a machine without a monitor");
+    if (m->boot < PLAN_BOOT_UNIKERNEL || m->boot > PLAN_BOOT_MULTIBOOT)
+        return bad(err, "an unknown way to boot a machine");
+    if (m->memory_bytes < MACHINE_MEMORY_MIN || m->memory_bytes > MACHINE_MEMORY_MAX || m->memory_bytes % 4096)
+        return bad(err, "a machine's memory is outside 1 MiB to 4 TiB, or not whole pages");
+    if (m->vcpus < 1 || m->vcpus > MACHINE_VCPU_MAX)
+        return bad(err, "a machine's processors are outside 1 to 64");
+    if (m->parameters && strlen(m->parameters) >= MACHINE_PARAMETERS_MAX)
+        return bad(err, "a machine's boot parameters are too long");
+    if (plan->process.argv || plan->capabilities || !plan->root.read_only)
+        return bad(err, "a machine with a container's parts");
     return 0;
 }
 
@@ -146,11 +166,13 @@ int plan_validate(const struct launch_plan *plan, struct error **err)
     if (!ends(plan->name, NAME_SIZE) || !units_is_name(plan->name) || !ends(plan->hostname, NAME_SIZE) ||
         !units_is_name(plan->hostname))
         return bad(err, "a name is not a DNS label");
-    if (plan->kind != PLAN_CONTAINER && plan->kind != PLAN_FAKE)
+    if (plan->kind != PLAN_CONTAINER && plan->kind != PLAN_FAKE && plan->kind != PLAN_MACHINE)
         return bad(err, "unknown kind");
-    if ((unsigned)plan->start_mode > START_POOL)
+    if ((unsigned)plan->start_mode > START_SNAPSHOT)
         return bad(err, "unknown start mode");
     if (plan->kind == PLAN_CONTAINER && (r = check_process(plan, err)) < 0)
+        return r;
+    if (plan->kind == PLAN_MACHINE && (r = check_machine(plan, err)) < 0)
         return r;
     if ((r = check_root(plan, err)) < 0 || (r = check_nics(plan, err)) < 0 || (r = check_ports(plan, err)) < 0)
         return r;

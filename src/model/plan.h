@@ -17,7 +17,36 @@ enum {
     SUPPLEMENTARY_GID_MAX = 32,
 };
 
-enum plan_kind { PLAN_CONTAINER = 1, PLAN_FAKE = 2 };
+enum plan_kind { PLAN_CONTAINER = 1, PLAN_FAKE = 2, PLAN_MACHINE = 3 };
+
+/* The process that holds a virtual machine. */
+enum plan_monitor { PLAN_MONITOR_VMM = 1, PLAN_MONITOR_QEMU = 2 };
+
+/* How a machine's guest is entered; the numbers are those of enum monitor_boot (src/monitor/protocol.h). */
+enum plan_boot {
+    PLAN_BOOT_UNIKERNEL = 1, /* an image of include/abi/boot.h */
+    PLAN_BOOT_PVH,           /* an ELF kernel with a PVH note */
+    PLAN_BOOT_LINUX,         /* a bzImage or vmlinux */
+    PLAN_BOOT_DISK,          /* firmware and boot loader, from the image's disk */
+    PLAN_BOOT_MULTIBOOT,     /* a multiboot kernel */
+};
+
+enum {
+    MACHINE_VCPU_MAX = 64,
+    MACHINE_PARAMETERS_MAX = 4096, /* with its terminator */
+};
+#define MACHINE_MEMORY_MIN (UINT64_C(1) << 20)
+#define MACHINE_MEMORY_MAX (UINT64_C(1) << 42)
+
+/* Kind PLAN_MACHINE: its kernel, initrd and disk are /boot/kernel, /boot/initrd, /boot/disk of the root's layers. */
+struct plan_machine {
+    enum plan_monitor monitor;
+    enum plan_boot boot;
+    bool kvm;                  /* false: the guest's instructions are emulated */
+    uint64_t memory_bytes;     /* the guest's; a multiple of 4096 */
+    uint32_t vcpus;
+    char *parameters;          /* boot parameters or kernel command line; NULL: none */
+};
 
 struct plan_process {
     char **argv;               /* NULL-terminated, argv[0] absolute or looked up in env's PATH inside the root */
@@ -52,6 +81,7 @@ struct launch_plan {
     enum start_mode start_mode;
     struct plan_process process;
     struct plan_root root;
+    struct plan_machine machine; /* kind PLAN_MACHINE only */
     struct limits limits;
     uint32_t capabilities;     /* bits of CAP_x kept in the bounding set for the instance's processes */
     struct plan_nic nics[NETWORK_PER_INSTANCE_MAX]; /* nics[i] is eth<i> */

@@ -29,8 +29,13 @@ enum {
 
 enum restart_policy { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS };
 
-/* Where a start may take its shell from. AUTO: warm when one is ready. COLD: never. POOL: only warm, else an error. */
-enum start_mode { START_AUTO, START_COLD, START_POOL };
+/* Where a start may take its shell from. AUTO: the fastest that is ready. COLD: never a prepared one. POOL, SNAPSHOT:
+ * only a warm shell, only a snapshot of a guest that runs already; else an error. */
+enum start_mode { START_AUTO, START_COLD, START_POOL, START_SNAPSHOT };
+
+/* Where a start did take it from. */
+enum start_origin { ORIGIN_COLD, ORIGIN_POOL, ORIGIN_SNAPSHOT };
+const char *start_origin_name(enum start_origin origin); /* "cold", "pool", "snapshot" */
 
 struct spec_network {
     char name[NAME_SIZE];

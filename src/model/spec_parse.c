@@ -21,12 +21,20 @@ enum { USER_TEXT_MAX = 255, PATH_TEXT_MAX = 4095, LABEL_KEY_MAX = 63, LABEL_VALU
 
 static const char *const restart_words[] = {
     [RESTART_NO] = "no", [RESTART_ON_FAILURE] = "on-failure", [RESTART_ALWAYS] = "always"};
-static const char *const start_mode_words[] = {[START_AUTO] = "auto", [START_COLD] = "cold", [START_POOL] = "pool"};
+static const char *const start_mode_words[] = {
+    [START_AUTO] = "auto", [START_COLD] = "cold", [START_POOL] = "pool", [START_SNAPSHOT] = "snapshot"};
 static const char *const fault_words[] = {"plan", "start", "stop", "run", "hang-start", "hang-stop"};
 
 const char *restart_policy_name(enum restart_policy policy)
 {
     return restart_words[policy];
+}
+
+const char *start_origin_name(enum start_origin origin)
+{
+    static const char *const words[] = {[ORIGIN_COLD] = "cold", [ORIGIN_POOL] = "pool", [ORIGIN_SNAPSHOT] = "snapshot"};
+
+    return (size_t)origin < COUNT(words) ? words[origin] : "cold";
 }
 
 const char *start_mode_name(enum start_mode mode)

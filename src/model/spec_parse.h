@@ -23,7 +23,7 @@ void pairs_free(struct spec_pair *pairs, size_t count);
 void spec_render(const struct vnf_spec *spec, struct buffer *out);
 void limits_render(const struct limits *limits, struct buffer *out);
 
-/* "no", "on-failure", "always"; "auto", "cold", "pool". */
+/* "no", "on-failure", "always"; "auto", "cold", "pool", "snapshot". */
 const char *restart_policy_name(enum restart_policy policy);
 const char *start_mode_name(enum start_mode mode);
 

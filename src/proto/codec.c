@@ -45,6 +45,12 @@ static void visit_facts(struct wire *w, struct host_facts *f)
     wire_bool(w, &f->overlay);
     wire_bool(w, &f->cap_sys_resource);
     wire_bool(w, &f->kvm_present);
+    wire_bool(w, &f->kvm_linux);
+    wire_bool(w, &f->vhost_net);
+    wire_bool(w, &f->tun);
+    wire_text(w, f->kvm_flavour, sizeof(f->kvm_flavour));
+    wire_text(w, f->kvm_why_not, sizeof(f->kvm_why_not));
+    wire_text(w, f->qemu, sizeof(f->qemu));
     wire_text(w, f->kernel, sizeof(f->kernel));
     wire_text(w, f->fabric_netns, sizeof(f->fabric_netns));
     wire_text(w, f->cgroup_parent, sizeof(f->cgroup_parent));
@@ -97,6 +103,16 @@ static void visit_root(struct wire *w, struct plan_root *r)
     wire_u64(w, &r->writable_bytes);
 }
 
+static void visit_machine(struct wire *w, struct plan_machine *m)
+{
+    visit_enum(w, &m->monitor, PLAN_MONITOR_VMM, PLAN_MONITOR_QEMU);
+    visit_enum(w, &m->boot, PLAN_BOOT_UNIKERNEL, PLAN_BOOT_MULTIBOOT);
+    wire_bool(w, &m->kvm);
+    wire_u64(w, &m->memory_bytes);
+    wire_u32(w, &m->vcpus);
+    wire_string(w, &m->parameters, MACHINE_PARAMETERS_MAX - 1);
+}
+
 static void visit_nic(struct wire *w, struct plan_nic *n)
 {
     wire_text(w, n->link, sizeof(n->link));
@@ -131,10 +147,12 @@ static void visit_plan(struct wire *w, void *message)
     wire_text(w, p->id, sizeof(p->id));
     wire_text(w, p->name, sizeof(p->name));
     wire_text(w, p->hostname, sizeof(p->hostname));
-    visit_enum(w, &p->kind, PLAN_CONTAINER, PLAN_FAKE);
-    visit_enum(w, &p->start_mode, START_AUTO, START_POOL);
+    visit_enum(w, &p->kind, PLAN_CONTAINER, PLAN_MACHINE);
+    visit_enum(w, &p->start_mode, START_AUTO, START_SNAPSHOT);
     visit_process(w, &p->process);
     visit_root(w, &p->root);
+    if (p->kind == PLAN_MACHINE)
+        visit_machine(w, &p->machine);
     visit_limits(w, &p->limits);
     wire_u32(w, &p->capabilities);
     wire_count(w, &p->nic_count, NETWORK_PER_INSTANCE_MAX);
@@ -154,7 +172,7 @@ static void visit_started(struct wire *w, void *message)
 
     wire_i32(w, &m->pid);
     wire_u32(w, &m->uid_base);
-    wire_bool(w, &m->warm);
+    visit_enum(w, &m->origin, ORIGIN_COLD, ORIGIN_SNAPSHOT);
     wire_count(w, &count, STEP_MAX);
     if (w->mode == WIRE_DECODE)
         m->steps.count = (uint32_t)count;

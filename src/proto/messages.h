@@ -15,7 +15,7 @@
 #include "model/steps.h"
 
 enum {
-    PROTO_VERSION = 1,             /* raised on any change of a codec; peers of different versions refuse each other */
+    PROTO_VERSION = 2,             /* raised on any change of a codec; peers of different versions refuse each other */
     PROTO_MESSAGE_MAX = 128 * 1024, /* bytes in one packet */
     PROTO_FD_MAX = 4,              /* descriptors beside one message; surplus ones are closed and end the connection */
 };
@@ -61,7 +61,12 @@ struct message_hello {
         bool cgroup_v2;            /* true: unified with controllers; false: v1 controllers */
         uint32_t controllers;      /* bit set of enum controller */
         bool landlock, seccomp, apparmor, selinux, user_namespaces, idmapped_mounts, overlay, cap_sys_resource;
-        bool kvm_present;
+        bool kvm_present;              /* /dev/kvm can make a machine */
+        bool kvm_linux;                /* and runs ring-0 code natively: Linux guests are usable (VT-x, SVM) */
+        bool vhost_net, tun;           /* /dev/vhost-net, /dev/net/tun */
+        char kvm_flavour[16];          /* "vmx", "svm", "pvm", "unknown"; "" without KVM */
+        char kvm_why_not[128];         /* why it cannot make one; "" */
+        char qemu[32];                 /* version of qemu-system-x86_64; "": not installed */
         char kernel[64];
         char fabric_netns[128];    /* path of the fabric's network namespace */
         char cgroup_parent[128];
@@ -77,7 +82,7 @@ enum controller { CONTROLLER_CPU, CONTROLLER_CPUSET, CONTROLLER_MEMORY, CONTROLL
 struct message_started {
     int32_t pid;                   /* of the instance's init, in the host's pid namespace */
     uint32_t uid_base;             /* first host uid of its range of 65,536 */
-    bool warm;                     /* came from the pool */
+    enum start_origin origin;
     struct steps steps;
 };
 

@@ -72,6 +72,12 @@ static void fill_hello(void *p)
     f->apparmor = coin();
     f->overlay = coin();
     f->kvm_present = coin();
+    f->kvm_linux = coin();
+    f->vhost_net = coin();
+    f->tun = coin();
+    text(f->kvm_flavour, sizeof(f->kvm_flavour));
+    text(f->kvm_why_not, sizeof(f->kvm_why_not));
+    text(f->qemu, sizeof(f->qemu));
     text(f->kernel, sizeof(f->kernel));
     text(f->fabric_netns, sizeof(f->fabric_netns));
     text(f->cgroup_parent, sizeof(f->cgroup_parent));
@@ -117,8 +123,16 @@ static void fill_plan(void *p)
     text(m->id, sizeof(m->id));
     text(m->name, sizeof(m->name));
     text(m->hostname, sizeof(m->hostname));
-    m->kind = coin() ? PLAN_CONTAINER : PLAN_FAKE;
-    m->start_mode = (enum start_mode)(random() % 3);
+    m->kind = (enum plan_kind)(1 + random() % 3);
+    m->start_mode = (enum start_mode)(random() % 4);
+    if (m->kind == PLAN_MACHINE) {
+        m->machine.monitor = coin() ? PLAN_MONITOR_VMM : PLAN_MONITOR_QEMU;
+        m->machine.boot = (enum plan_boot)(1 + random() % 5);
+        m->machine.kvm = coin();
+        m->machine.memory_bytes = any();
+        m->machine.vcpus = (uint32_t)any();
+        m->machine.parameters = coin() ? string(300) : NULL;
+    }
     fill_process(&m->process);
     m->root.layer_count = (size_t)random() % (LAYER_MAX + 1);
     for (size_t i = 0; i < m->root.layer_count; i++)
@@ -149,7 +163,7 @@ static void fill_started(void *p)
 
     m->pid = (int32_t)any();
     m->uid_base = (uint32_t)any();
-    m->warm = coin();
+    m->origin = (enum start_origin)(random() % 3);
     m->steps.count = (uint32_t)random() % (STEP_MAX + 1);
     for (uint32_t i = 0; i < m->steps.count; i++) {
         text(m->steps.list[i].name, STEP_NAME_SIZE);

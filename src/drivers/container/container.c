@@ -190,6 +190,11 @@ static int check_limits(const struct limits *l, const struct host_facts *facts, 
 
 static int check_host(const struct vnf_spec *spec, const struct host_facts *facts, struct error **err)
 {
+    if (spec->start_mode == START_SNAPSHOT) {
+        error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "start_mode: a container has no snapshot to start from");
+        error_hint(err, "use start_mode auto or pool");
+        return -ENOTSUP;
+    }
     if (spec->port_count && !facts->publish) {
         error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "ports: publishing is not configured on this host");
         error_hint(err, "set publish = ADDRESS in host.conf and restart the launcher, or leave ports out: instances "

@@ -133,7 +133,9 @@ static void job_start(struct fake_job *job)
                                    (uint64_t)(instance->plan.fault.after_ms ?: LIFE_DEFAULT_MS) * 1000, 0, on_life_over,
                                    instance);
     started.pid = instance->pid;
-    started.warm = instance->plan.start_mode != START_COLD;
+    started.origin = instance->plan.start_mode == START_COLD       ? ORIGIN_COLD
+                     : instance->plan.start_mode == START_SNAPSHOT ? ORIGIN_SNAPSHOT
+                                                                   : ORIGIN_POOL;
     steps_add(&started.steps, "fake", now, monotonic_ns());
     answer(job, MESSAGE_STARTED, &started, NULL, 0);
 }

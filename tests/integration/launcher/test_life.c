@@ -47,7 +47,7 @@ static void test_cold(void)
 
     bed_start(&bed, 1, "serve", "7", &s);
     print_steps("cold", &s);
-    BED_CHECK(!s.warm && s.pid > 1 && s.uid_base >= 1u << 30);
+    BED_CHECK(s.origin == ORIGIN_COLD && s.pid > 1 && s.uid_base >= 1u << 30);
     BED_CHECK(bed_knock(&bed, 1, 7, false, 5000) >= 0);
     BED_CHECK(bed_knock(&bed, 1, 7, true, 5000) >= 0);
     BED_CHECK(bed_release(&bed, 1));
@@ -77,7 +77,7 @@ static void test_warm(void)
     wait_pool(4);
     bed_start(&bed, 2, "serve", "7", &s);
     print_steps("warm", &s);
-    BED_CHECK(s.warm);
+    BED_CHECK(s.origin == ORIGIN_POOL);
     BED_CHECK(bed_knock(&bed, 2, 7, false, 5000) >= 0);
     BED_CHECK(bed_knock(&bed, 2, 7, true, 5000) >= 0);
     BED_CHECK(bed_release(&bed, 2));
@@ -85,7 +85,7 @@ static void test_warm(void)
     bed_plan(&bed, &plan, 3, "serve", "7"); /* asked to be cold, it is cold though shells are ready */
     plan.start_mode = START_COLD;
     BED_CHECK(bed_ask(&bed, MESSAGE_START, &plan, &m) == MESSAGE_STARTED);
-    BED_CHECK(!((struct message_started *)m.body)->warm);
+    BED_CHECK(((struct message_started *)m.body)->origin == ORIGIN_COLD);
     proto_message_end(&m);
     BED_CHECK(bed_release(&bed, 3));
 
