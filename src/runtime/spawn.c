@@ -12,11 +12,17 @@
  * tasks file moves only itself, without that wait (30 us), and its children are born there. So the calling thread goes
  * into the container's memory and pids cgroups, clones, and comes home. cgroup v2 has CLONE_INTO_CGROUP.
  *
+ * Owner: the kernel charges what is limited per user (inotify, pending signals, message queues, namespaces ...) to a
+ * process's user in its namespace and to the namespace's owner in the one above. The owner is the effective uid of who
+ * cloned: for the clone that is the first id of the container's own range, so that no container can use up what belongs
+ * to its neighbours, or to the host's root. Capabilities are raised again for that moment (cgroup permissions).
+ *
  * Mounts: the thread steps into the stem namespace (stem.c) for the clone, so that the copy the child gets has five
  * mounts, however many instances the host's namespace has mounted.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -152,15 +158,33 @@ int spawn_idmap_namespace(const struct runtime *runtime, uint32_t inside, uint32
     return fd;
 }
 
-/* With every signal blocked, so that no handler of the launcher runs in the child. */
-static long clone_blocked(struct clone_args *args, const struct child_arguments *arguments)
+/* This thread only (raw system calls), with its permitted capabilities in force whatever the uid. */
+static int become(uint32_t uid)
 {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_setresuid, -1, uid, -1) || syscall(SYS_capget, &header, data))
+        return -errno;
+    for (int i = 0; i < 2; i++)
+        data[i].effective = data[i].permitted;
+    return syscall(SYS_capset, &header, data) ? -errno : 0;
+}
+
+/* With every signal blocked, so that no handler of the launcher runs in the child. */
+static long clone_blocked(uint32_t owner, struct clone_args *args, const struct child_arguments *arguments)
+{
+    uid_t own = geteuid();
     sigset_t all, before;
     long pid;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = clone_run(args, child_run, arguments);
+    pid = become(owner);
+    if (!pid)
+        pid = clone_run(args, child_run, arguments);
+    if (become(own))
+        abort(); /* a launcher thread with a tenant's uid */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pid;
 }
@@ -184,7 +208,7 @@ static long clone_in_place(struct shell *shell, struct clone_args *args, const s
         cgroup_leave(&runtime->cgroups, shell->controllers);
         return error_set_errno(err, result, "START_FAILED", "the stem mount namespace cannot be entered");
     }
-    pid = clone_blocked(args, arguments);
+    pid = clone_blocked(shell->uid_base, args, arguments);
     if (setns(host, CLONE_NEWNS))
         abort(); /* a thread that stays in the stem would resolve every path wrongly */
     cgroup_leave(&runtime->cgroups, shell->controllers);

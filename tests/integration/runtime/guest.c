@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -559,6 +560,33 @@ static int orphans_command(char **argv)
     return 0;
 }
 
+/* Takes all there is of what the kernel limits per user, says how much that was, and keeps it. */
+static int exhaust_command(char **argv)
+{
+    struct mq_attributes {
+        long flags, maxmsg, msgsize, curmsgs, reserved[4];
+    } attributes = {.maxmsg = 10, .msgsize = 8192};
+    siginfo_t info = {.si_code = SI_QUEUE};
+    int watchers = 0, queues = 0, signals = 0;
+    sigset_t blocked;
+    char name[16];
+
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &blocked, NULL);
+    while (inotify_init1(0) >= 0)
+        watchers++;
+    do
+        snprintf(name, sizeof(name), "q%d", queues);
+    while (syscall(SYS_mq_open, name, O_RDWR | O_CREAT, 0600, &attributes) >= 0 && ++queues < 500);
+    while (signals < 200000 && !syscall(SYS_rt_sigqueueinfo, getpid(), SIGRTMIN, &info))
+        signals++;
+    printf("inotify %d, queues %d, signals %d.\n", watchers, queues, signals);
+    fflush(stdout);
+    sleep((unsigned)atoi(argv[0]));
+    return 0;
+}
+
 static const struct {
     const char *name;
     int (*run)(char **argv);
@@ -570,7 +598,7 @@ static const struct {
                 {"memory", memory_command},     {"forks", forks_command},         {"burn", burn_command},
                 {"fill", fill_command},         {"terminal", terminal_command},   {"cat", cat_command},
                 {"syscalls", syscalls_command}, {"foreign", foreign_command},     {"ordinary", ordinary_command},
-                {"orphans", orphans_command}};
+                {"orphans", orphans_command},   {"exhaust", exhaust_command}};
 
 int main(int argc, char **argv)
 {

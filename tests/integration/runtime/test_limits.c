@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -88,6 +89,33 @@ static void files_in_memory_count(void **state)
     assert_ok(&run, run_all(&run));
     assert_contains(run.output, "wrote 5 MiB: No space left on device");
     run_clear(&run);
+}
+
+/* What the kernel counts per user is a container's own: all of it taken by one is there for the next, and for us. */
+static void counts_per_user_are_a_containers_own(void **state)
+{
+    struct run greedy, next;
+    char first[sizeof(greedy.output)];
+
+    run_init(&greedy, "exhaust", "100", NULL);
+    assert_ok(&greedy, run_start(&greedy));
+    for (int i = 0; i < 500 && !strstr(greedy.output, "signals"); i++) {
+        usleep(20000);
+        run_logs(&greedy);
+    }
+    strcpy(first, greedy.output);
+    run_init(&next, "exhaust", "0", NULL);
+    assert_ok(&next, run_all(&next));
+    print_message("%s", first);
+    assert_contains(first, "inotify");
+    assert_null(strstr(first, "inotify 0"));
+    assert_null(strstr(first, "signals 0."));
+    assert_string_equal(first, next.output);
+    auto_fd int own = inotify_init1(IN_CLOEXEC);
+
+    assert_true(own >= 0);
+    run_clear(&next);
+    run_clear(&greedy);
 }
 
 static void pids_stop_a_fork_bomb(void **state)
@@ -292,6 +320,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_kills_only_inside),
         cmocka_unit_test(files_in_memory_count),
+        cmocka_unit_test(counts_per_user_are_a_containers_own),
         cmocka_unit_test(pids_stop_a_fork_bomb),
         cmocka_unit_test(cpu_quota_is_felt),
         cmocka_unit_test(cpuset_holds),
