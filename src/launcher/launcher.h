@@ -80,6 +80,8 @@ void unwatch(struct launcher *l, int fd);
 /* Workers (work.c). */
 int workers_start(struct launcher *l, struct error **err);
 void workers_stop(struct launcher *l);
+/* On a worker: a wait that may be long begins, or is over. Another worker does its work in the meantime. */
+void worker_waits(bool begins);
 
 /* Main thread: takes over the message and queues it on the instance of that id. TOO_MANY_REQUESTS, NO_MEMORY. */
 int job_queue(struct launcher *l, const char *id, struct proto_message *message, uint64_t connection,

@@ -3,6 +3,10 @@
  * Jobs: the main thread queues them on their instance, workers take the instances that are ready. An instance has at
  * most one job under way, so what is asked of it happens in the order it was asked; different instances run in
  * parallel.
+ *
+ * A worker whose wait becomes a long one (an image that makes its init hang, a virtual machine that boots) is replaced
+ * by another for that time: worker_waits(). So one tenant's hanging starts hold up nobody; beyond WAITING_MAX of them
+ * at one time, further starts are refused (TOO_MANY_REQUESTS) until some are over, everything else goes on.
  */
 #include <errno.h>
 #include <sched.h>
@@ -13,10 +17,18 @@
 #include "base/log.h"
 #include "launcher/instance.h"
 
-enum { WORKER_MAX = 8, WORKER_STACK = 512 * 1024 };
+enum { WORKER_MAX = 8, WORKER_STACK = 512 * 1024, WAITING_MAX = 256 };
 
-static pthread_t workers[WORKER_MAX];
-static unsigned worker_count;
+/* Under the launcher's lock. */
+static struct {
+    struct launcher *l;
+    unsigned wanted;  /* that do not wait */
+    unsigned threads; /* all */
+    unsigned waiting;
+    pthread_cond_t gone;
+} crew = {.gone = PTHREAD_COND_INITIALIZER};
+
+static _Thread_local bool is_worker;
 
 static void push_ready(struct launcher *l, struct instance *i)
 {
@@ -60,6 +72,8 @@ int job_queue(struct launcher *l, const char *id, struct proto_message *message,
     pthread_mutex_lock(&l->lock);
     if (l->jobs >= JOBS_MAX)
         r = error_set(err, EAGAIN, "TOO_MANY_REQUESTS", "%d requests are waiting already", JOBS_MAX);
+    else if (message->type == MESSAGE_START && crew.waiting >= WAITING_MAX)
+        r = error_set(err, EAGAIN, "TOO_MANY_REQUESTS", "%d starts do not get on", WAITING_MAX);
     else if (!(job->instance = instance_find_or_add(l, id)))
         r = error_set(err, ENOMEM, "NO_MEMORY", "no memory for an instance");
     if (r == 0) {
@@ -134,15 +148,21 @@ bool workers_idle(struct launcher *l)
     return idle;
 }
 
+/* More than are wanted, since one that waited is back: this one goes. */
+static bool surplus(void)
+{
+    return crew.threads - crew.waiting > crew.wanted;
+}
+
 /* Waits for a ready instance and takes its next job; NULL when the launcher stops. */
 static struct job *take_job(struct launcher *l)
 {
     struct instance *i;
     struct job *job;
 
-    while (!l->ready_first && !l->stopping)
+    while (!l->ready_first && !l->stopping && !surplus())
         pthread_cond_wait(&l->work, &l->lock);
-    if (l->stopping)
+    if (l->stopping || surplus())
         return NULL;
     i = l->ready_first;
     l->ready_first = i->ready_next;
@@ -176,6 +196,7 @@ static void *work(void *context)
     struct launcher *l = context;
     struct job *job;
 
+    is_worker = true;
     pthread_mutex_lock(&l->lock);
     while ((job = take_job(l))) {
         pthread_mutex_unlock(&l->lock);
@@ -189,23 +210,55 @@ static void *work(void *context)
         finish_job(l, job);
         end_job(job);
     }
+    crew.threads--;
+    if (l->ready_first)
+        pthread_cond_signal(&l->work); /* it may have been this one that was woken for it */
+    pthread_cond_broadcast(&crew.gone);
     pthread_mutex_unlock(&l->lock);
     return NULL;
+}
+
+/* One more worker; under the lock. */
+static int hire(struct launcher *l)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int e;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, WORKER_STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    e = pthread_create(&thread, &attributes, work, l);
+    pthread_attr_destroy(&attributes);
+    crew.threads += e == 0;
+    return e;
+}
+
+void worker_waits(bool begins)
+{
+    if (!is_worker)
+        return;
+    pthread_mutex_lock(&crew.l->lock);
+    crew.waiting += begins ? 1 : -1u;
+    if (begins && crew.threads - crew.waiting < crew.wanted && !crew.l->stopping)
+        hire(crew.l); /* no thread to be had: as it would be without this */
+    pthread_mutex_unlock(&crew.l->lock);
 }
 
 int workers_start(struct launcher *l, struct error **err)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned wanted = cpus + 1 < WORKER_MAX ? (unsigned)cpus + 1 : WORKER_MAX;
-    pthread_attr_t attributes;
     int e = 0;
 
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, WORKER_STACK);
-    while (worker_count < wanted && (e = pthread_create(&workers[worker_count], &attributes, work, l)) == 0)
-        worker_count++;
-    pthread_attr_destroy(&attributes);
-    return worker_count ? 0 : error_set_errno(err, e, "START_FAILED", "starting worker threads");
+    pthread_mutex_lock(&l->lock);
+    crew.l = l;
+    crew.wanted = cpus + 1 < WORKER_MAX ? (unsigned)cpus + 1 : WORKER_MAX;
+    while (crew.threads < crew.wanted && e == 0)
+        e = hire(l);
+    crew.wanted = crew.threads;
+    pthread_mutex_unlock(&l->lock);
+    runtime_on_waiting(worker_waits);
+    return crew.wanted ? 0 : error_set_errno(err, e, "START_FAILED", "starting worker threads");
 }
 
 void workers_stop(struct launcher *l)
@@ -213,7 +266,7 @@ void workers_stop(struct launcher *l)
     pthread_mutex_lock(&l->lock);
     l->stopping = true;
     pthread_cond_broadcast(&l->work);
+    while (crew.threads)
+        pthread_cond_wait(&crew.gone, &l->lock);
     pthread_mutex_unlock(&l->lock);
-    while (worker_count)
-        pthread_join(workers[--worker_count], NULL);
 }

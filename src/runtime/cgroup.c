@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/cgroup_files.h"
+#include "runtime/internal.h"
 
 static const char *const v1_names[CGROUP_CONTROLLERS] = {"cpu", "cpuset", "memory", "pids", "blkio", "freezer"};
 static const char *const v2_names[CGROUP_CONTROLLERS] = {"cpu", "cpuset", "memory", "pids", "io", NULL};
@@ -436,6 +437,28 @@ bool cgroup_frozen(const struct cgroups *cgroups, const char *tag)
     return !cgroup_read(cgroups->parent_fd[5], path, text, sizeof(text)) && !strcmp(text, "FROZEN");
 }
 
+static bool look_frozen(const struct cgroups *cgroups, const char *tag, bool frozen, unsigned for_us)
+{
+    for (unsigned waited = 0; cgroup_frozen(cgroups, tag) != frozen; waited += 200) {
+        if (waited > for_us)
+            return false;
+        pause_us(200);
+    }
+    return true;
+}
+
+static bool await_frozen(const struct cgroups *cgroups, const char *tag, bool frozen)
+{
+    bool done = look_frozen(cgroups, tag, frozen, 5000);
+
+    if (!done) {
+        wait_long(true);
+        done = look_frozen(cgroups, tag, frozen, 2000000);
+        wait_long(false);
+    }
+    return done;
+}
+
 int cgroup_freeze(const struct cgroups *cgroups, const char *tag, bool frozen, struct error **err)
 {
     char path[RUNTIME_TAG_SIZE + 32];
@@ -454,13 +477,9 @@ int cgroup_freeze(const struct cgroups *cgroups, const char *tag, bool frozen, s
     }
     if (result)
         return error_set_errno(err, -result, "INTERNAL", "cgroup %s cannot be %s", tag, frozen ? "frozen" : "thawed");
-    for (unsigned waited = 0; cgroup_frozen(cgroups, tag) != frozen; waited += 200) {
-        if (waited > 2000000) {
-            cgroup_write(cgroups->parent_fd[cgroups->freeze ? CGROUP_UNIFIED : 5], path,
-                         cgroups->freeze ? "0" : "THAWED");
-            return error_set(err, ETIMEDOUT, "TIMEOUT", "cgroup %s did not freeze within 2 s", tag);
-        }
-        pause_us(200);
+    if (!await_frozen(cgroups, tag, frozen)) {
+        cgroup_write(cgroups->parent_fd[cgroups->freeze ? CGROUP_UNIFIED : 5], path, cgroups->freeze ? "0" : "THAWED");
+        return error_set(err, ETIMEDOUT, "TIMEOUT", "cgroup %s did not freeze within 2 s", tag);
     }
     return 0;
 }

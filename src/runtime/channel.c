@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages between the runtime library and a container's coracle-init: sending, receiving, connecting. */
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -66,15 +65,11 @@ int channel_receive(int socket, int timeout_ms, struct init_reply *ret_reply, in
     struct iovec part = {&reply, sizeof(reply)};
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-    struct pollfd wait = {socket, POLLIN, 0};
+    int ready = wait_readable(socket, timeout_ms);
     ssize_t got;
-    int ready;
 
-    do
-        ready = poll(&wait, 1, timeout_ms);
-    while (ready < 0 && errno == EINTR);
     if (ready <= 0)
-        return ready ? -errno : -ETIMEDOUT;
+        return ready ? ready : -ETIMEDOUT;
     got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     /* An init that ended with a request unread makes that the socket's first, one-time error: its last words, why it
      * ended, are behind it. */
@@ -119,7 +114,8 @@ void channel_add_process(struct buffer *buffer, size_t process_offset, const str
 int channel_connect(int instance_dirfd, struct error **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    auto_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    /* Without waiting: an init that hangs in a start of something accepts nobody, and its queue is full after a while. */
+    auto_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/init.sock", instance_dirfd);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,13 +31,7 @@ int pidfd_signal(int pidfd, int signal)
 
 bool pidfd_wait(int pidfd, int timeout_ms)
 {
-    struct pollfd wait = {pidfd, POLLIN, 0};
-    int ready;
-
-    do
-        ready = poll(&wait, 1, timeout_ms);
-    while (ready < 0 && errno == EINTR);
-    return ready > 0;
+    return wait_readable(pidfd, timeout_ms) > 0;
 }
 
 uint64_t process_start_time(const struct runtime *runtime, pid_t pid)

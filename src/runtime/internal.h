@@ -97,6 +97,10 @@ struct buffer;
 void channel_add_process(struct buffer *buffer, size_t process_offset, const struct plan_process *process);
 int channel_connect(int instance_dirfd, struct error **err);
 
+/* wait.c: 1 when readable, 0 when not within the time (-1: none), -errno. A long wait is told to the library's user. */
+int wait_readable(int fd, int timeout_ms);
+void wait_long(bool begins);
+
 /* failure.c: what the init reported as an error for people */
 int failure_error(const struct init_reply *reply, const struct plan_process *process, bool exec, struct error **err);
 

@@ -72,6 +72,11 @@ void runtime_facts(const struct runtime *runtime, struct runtime_facts *ret_fact
  * shell_start() and container_update(); here so that a plan is refused before anything is made. */
 int runtime_check_limits(const struct runtime *runtime, const struct limits *limits, struct error **err);
 
+/* Called on the thread that waits, when a wait for something an image may make hang becomes a long one, and when it is
+ * over. Set once, before other threads use the library; NULL: nobody is told. */
+typedef void (*runtime_waiting)(bool begins);
+void runtime_on_waiting(runtime_waiting waiting);
+
 /* The capabilities a plan may add to the default set; others are refused by shell_start(). */
 uint32_t runtime_capabilities_allowed(void);
 
