@@ -3,7 +3,7 @@
  * The guest ABI of the unikernel: what its first instruction at CPL 3 finds, and how it talks to what runs it.
  *
  * Two makers of this environment: coracle-vmm (direct entry, flag BOOT_DIRECT: everything is prepared from outside) and
- * (not built yet) the unikernel's own PVH stub (QEMU microvm and other PVH monitors: it prepares the same at ring 0, then drops to CPL
+ * the unikernel's own PVH stub (QEMU microvm and other PVH monitors: it prepares the same at ring 0, then drops to CPL
  * 3 for ever). After the entry there is one code. Shared by host and guest: fixed-width, little-endian, strict C11.
  *
  * Address space, identity mapped, one static table that the guest cannot reach:
@@ -54,17 +54,23 @@ struct boot_image {
     uint64_t traps;           /* 256 entry points, BOOT_TRAP_STRIDE bytes apart */
     uint64_t stack_top;       /* boot stack */
     uint64_t fault_stack_top; /* IST 1: page faults and double faults, also of a stack that ran over */
-    uint64_t halt;            /* ring-0 code for vector 3: sti; hlt; cli; iretq */
+    uint64_t halt;            /* ring-0 code for vector 3: BOOT_HALT_... */
     uint64_t halt_stack_top;  /* TSS.RSP0 */
     uint64_t guard;           /* page to leave unmapped below the boot stack */
 };
 #define BOOT_TRAP_STRIDE 16
 
 enum boot_flag {
-    BOOT_DIRECT = 1,   /* made by coracle-vmm: the ports below are served */
-    BOOT_RESTORED = 2, /* set by a restore in boot_shared.generation's stead on monitors without it */
-    BOOT_HAS_HALT = 4, /* int3 enters a ring-0 stub that halts until an interrupt (PVH entry) */
+    BOOT_DIRECT = 1,    /* made by coracle-vmm: the ports below are served */
+    BOOT_RESTORED = 2,  /* set by a restore in boot_shared.generation's stead on monitors without it */
+    BOOT_HAS_HALT = 4,  /* int3 enters a ring-0 stub that halts until an interrupt (PVH entry) */
+    BOOT_WEAK_SEED = 8, /* nothing gave entropy: the seed is the time */
 };
+
+/* With BOOT_HAS_HALT: what int3 does, by RAX. */
+#define BOOT_HALT_RESET       UINT64_C(0xffffffffffffffff) /* a triple fault: the reset that all monitors know */
+#define BOOT_HALT_FAULT_WHERE UINT64_C(0xfffffffffffffffe) /* RAX = CR2 */
+/* Any other value: halt until an interrupt, unless boot_shared.interrupts is not RAX any more. */
 
 /* One virtio-mmio device (virtio 1.2 section 4.2). */
 struct boot_device {
@@ -85,7 +91,7 @@ struct boot_info {
     uint64_t boot_tsc; /* when the monitor was asked to make this VM, or 0 */
     uint8_t seed[32];  /* entropy, fresh for each boot and each restore */
     uint32_t device_count;
-    uint32_t reserved;
+    uint32_t apic_khz; /* of the local APIC's timer before its divider; with BOOT_HAS_HALT */
     struct boot_device devices[8];
 };
 
@@ -100,10 +106,13 @@ struct boot_shared {
     uint64_t idle_count;      /* times the guest went idle, for the monitor's statistics */
 };
 
+enum { BOOT_PANIC_WORDS = 32 };
+
 struct boot_panic {
     uint64_t vector, error, rip, rsp, rflags, cr2;
     uint64_t registers[15]; /* rax rbx rcx rdx rsi rdi rbp r8..r15 */
     char message[128];
+    uint64_t stack[BOOT_PANIC_WORDS]; /* from rsp up, as far as it is the boot stack; for tools/trace-unikernel */
 };
 
 /* Output of the guest; at most BOOT_TEXT_MAX bytes are taken. */
@@ -118,8 +127,9 @@ struct boot_text {
  * as it was before the guest looked for work: when it has changed since, the monitor returns at once, so no wake-up is
  * lost.
  */
-#define PORT_IDLE    UINT16_C(0x600)
-#define PORT_EXIT    UINT16_C(0x604) /* value: exit status */
+#define PORT_IDLE UINT16_C(0x600)
+/* Value: exit status. QEMU has it as isa-debug-exit,iobase=0x604,iosize=4: it then ends with 2 * status + 1. */
+#define PORT_EXIT    UINT16_C(0x604)
 #define PORT_PANIC   UINT16_C(0x608) /* boot_shared.panic is filled */
 #define PORT_READY   UINT16_C(0x60c) /* the application listens (once) */
 #define PORT_TEXT    UINT16_C(0x610) /* value: address of a struct boot_text, below 4 GiB: one exit for all of it */

@@ -6,7 +6,8 @@
  * guest's PVH stub, which writes to itself. So: no libc, no allocation, memory is named by an offset-to-pointer base.
  *
  * Layout from BOOT_TABLES_ADDRESS: page 0 GDT, pages 1-3 TSS with its I/O bitmap, page 4 IDT, page 5 PML4, page 6 PDPT,
- * then page directories and page tables in the order they are needed, up to BOOT_IMAGE_ADDRESS.
+ * then page directories and page tables in the order they are needed, up to BOOT_IMAGE_ADDRESS or the end of low
+ * memory.
  */
 #ifndef CORACLE_ABI_BOOT_TABLES_H
 #define CORACLE_ABI_BOOT_TABLES_H
@@ -37,7 +38,15 @@ enum {
 struct boot_tables {
     uint8_t *memory; /* where guest physical 0 is */
     uint64_t next;   /* next free table page (guest physical) */
-    int full;        /* the space below the image did not suffice */
+    uint64_t limit;  /* where the space for them ends */
+    int full;        /* it did not suffice */
+};
+
+#define BOOT_APIC_ADDRESS UINT64_C(0xfee00000)
+
+/* A part of the image: whole pages, and what CPL 3 may do there (PAGE_WRITE, PAGE_NX). */
+struct boot_span {
+    uint64_t start, end, flags;
 };
 
 static inline uint64_t *tables_at(const struct boot_tables *t, uint64_t address)
@@ -53,10 +62,11 @@ static inline void tables_zero(const struct boot_tables *t, uint64_t address, ui
         word[i] = 0;
 }
 
-static inline void tables_begin(struct boot_tables *t, uint8_t *memory)
+static inline void tables_begin(struct boot_tables *t, uint8_t *memory, uint64_t limit)
 {
     t->memory = memory;
     t->next = TABLE_NEXT;
+    t->limit = limit < BOOT_IMAGE_ADDRESS ? limit : BOOT_IMAGE_ADDRESS;
     t->full = 0;
     tables_zero(t, TABLE_GDT, TABLE_NEXT - TABLE_GDT);
     tables_at(t, TABLE_PML4)[0] = TABLE_PDPT | PAGE_PRESENT | PAGE_WRITE | PAGE_USER;
@@ -69,7 +79,7 @@ static inline uint64_t *tables_below(struct boot_tables *t, uint64_t *entry)
     if (*entry & PAGE_LARGE)
         return (uint64_t *)0;
     if (!(*entry & PAGE_PRESENT)) {
-        if (t->next + TABLE_PAGE > BOOT_IMAGE_ADDRESS) {
+        if (t->next + TABLE_PAGE > t->limit) {
             t->full = 1;
             return (uint64_t *)0;
         }
@@ -103,6 +113,38 @@ static inline void tables_map(struct boot_tables *t, uint64_t address, uint64_t 
     }
 }
 
+/* All of it but the guard page, which is cut out before a large page could cover it. */
+static inline void tables_map_span(struct boot_tables *t, const struct boot_span *span, uint64_t guard)
+{
+    uint64_t start = span->start;
+
+    if (guard >= start && guard < span->end) {
+        tables_map(t, start, guard, span->flags | PAGE_USER);
+        start = guard + TABLE_PAGE;
+    }
+    tables_map(t, start, span->end, span->flags | PAGE_USER);
+}
+
+/* The address space of abi/boot.h: everything that info, the image's header and its spans say. */
+static inline void tables_address_space(struct boot_tables *t, const struct boot_info *info,
+                                        const struct boot_image *image, const struct boot_span *spans, unsigned count)
+{
+    const uint64_t data = PAGE_USER | PAGE_WRITE | PAGE_NX, page = ~(uint64_t)(TABLE_PAGE - 1);
+
+    /* The processor reads descriptors by linear address: mapped, but not for CPL 3. Page tables are not mapped at all.
+     */
+    tables_map(t, TABLE_GDT, TABLE_PML4, PAGE_WRITE | PAGE_NX);
+    tables_map(t, BOOT_INFO_ADDRESS, BOOT_SHARED_ADDRESS, PAGE_USER | PAGE_NX);
+    tables_map(t, BOOT_SHARED_ADDRESS, BOOT_SHARED_ADDRESS + TABLE_PAGE, data);
+    for (unsigned i = 0; i < count; i++)
+        tables_map_span(t, &spans[i], image->guard & page);
+    tables_map(t, info->free_start, info->memory_bytes, data);
+    for (uint32_t i = 0; i < info->device_count && i < BOOT_DEVICE_MAX; i++)
+        tables_map(t, info->devices[i].address & page, (info->devices[i].address & page) + TABLE_PAGE,
+                   data | PAGE_UNCACHED);
+    tables_map(t, BOOT_APIC_ADDRESS, BOOT_APIC_ADDRESS + TABLE_PAGE, data | PAGE_UNCACHED);
+}
+
 /* GDT and TSS. Every I/O port is forbidden but those of the ABI: another one is a general protection fault. */
 static inline void tables_segments(struct boot_tables *t, const struct boot_image *image)
 {
@@ -126,19 +168,23 @@ static inline void tables_segments(struct boot_tables *t, const struct boot_imag
             tss[0x68 + (ports[i] + byte) / 8] &= (uint8_t) ~(1u << ((ports[i] + byte) % 8));
 }
 
-/* Trap gates to the image's handlers, at CPL 3 (an interrupt gate would clear IF for ever: IRETQ at CPL 3 cannot set
- * it); vector 3 leads to the ring-0 halt. */
-static inline void tables_traps(struct boot_tables *t, const struct boot_image *image)
+/*
+ * Exceptions: trap gates to the image's handlers at CPL 3 (an interrupt gate would clear IF for ever: IRETQ at CPL 3
+ * cannot set it). Vector 3 leads to the ring-0 halt. Interrupts: at CPL 3 too when the guest never waits at ring 0
+ * (BOOT_DIRECT); else (ring0) at ring 0, since a processor that halts there can take an interrupt to no outer ring.
+ */
+static inline void tables_traps(struct boot_tables *t, const struct boot_image *image, int ring0)
 {
     uint64_t *idt = tables_at(t, TABLE_IDT);
 
     for (unsigned vector = 0; vector < 256; vector++) {
-        int halt = vector == 3, faults = vector == 8 || vector == 14;
+        int halt = vector == 3, inside = halt || (ring0 && vector >= 32), faults = vector == 8 || vector == 14;
         uint64_t handler = halt ? image->halt : image->traps + vector * BOOT_TRAP_STRIDE;
-        uint64_t selector = halt ? BOOT_SELECTOR_KERNEL_CODE : BOOT_SELECTOR_USER_CODE;
+        uint64_t selector = inside ? BOOT_SELECTOR_KERNEL_CODE : BOOT_SELECTOR_USER_CODE;
+        uint64_t type = halt ? 0xee : inside ? 0x8e : 0xef; /* for CPL 3 to enter; for the processor; trap */
 
-        idt[2 * vector] = (handler & 0xffff) | selector << 16 | (uint64_t)(faults ? 1 : 0) << 32 |
-                          (halt ? UINT64_C(0xee) : UINT64_C(0xef)) << 40 | (handler >> 16 & 0xffff) << 48;
+        idt[2 * vector] = (handler & 0xffff) | selector << 16 | (uint64_t)(faults ? 1 : 0) << 32 | type << 40 |
+                          (handler >> 16 & 0xffff) << 48;
         idt[2 * vector + 1] = handler >> 32;
     }
 }

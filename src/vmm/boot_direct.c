@@ -23,7 +23,6 @@
 #define DIRECT_EFER      UINT64_C(0xd01)
 #define DIRECT_APIC_BASE UINT64_C(0xfee00900)
 #define DIRECT_RFLAGS    UINT64_C(0x202)
-#define APIC_ADDRESS     UINT64_C(0xfee00000)
 #define APIC_SVR_OFFSET  0xf0
 #define APIC_SVR_ENABLED 0x1ff
 
@@ -70,7 +69,7 @@ static int check_image_header(const struct guest_memory *ram, const struct direc
 
 static uint64_t page_flags(uint32_t segment_flags)
 {
-    return PAGE_USER | (segment_flags & PF_W ? PAGE_WRITE : 0) | (segment_flags & PF_X ? 0 : PAGE_NX);
+    return (segment_flags & PF_W ? PAGE_WRITE : 0) | (segment_flags & PF_X ? 0 : PAGE_NX);
 }
 
 static uint64_t page_up(uint64_t address)
@@ -78,34 +77,18 @@ static uint64_t page_up(uint64_t address)
     return (address + TABLE_PAGE - 1) & ~(uint64_t)(TABLE_PAGE - 1);
 }
 
-/* All of it but the guard page, which in a mapping of its own would have to be cut out of a large page. */
-static void map_segment(struct boot_tables *t, const struct elf_segment *s, uint64_t guard)
+static void map_everything(struct boot_tables *t, const struct direct_boot *boot, const struct boot_info *info,
+                           const struct boot_image *header)
 {
-    uint64_t start = s->address & ~(uint64_t)(TABLE_PAGE - 1), end = page_up(s->address + s->memory_bytes);
+    struct boot_span spans[ELF_SEGMENT_MAX];
 
-    if (guard >= start && guard < end) {
-        tables_map(t, start, guard, page_flags(s->flags));
-        start = guard + TABLE_PAGE;
+    for (uint32_t i = 0; i < boot->image->segment_count; i++) {
+        const struct elf_segment *s = &boot->image->segments[i];
+        spans[i] = (struct boot_span){.start = s->address & ~(uint64_t)(TABLE_PAGE - 1),
+                                      .end = page_up(s->address + s->memory_bytes),
+                                      .flags = page_flags(s->flags)};
     }
-    tables_map(t, start, end, page_flags(s->flags));
-}
-
-static void map_everything(struct boot_tables *t, const struct guest_memory *ram, const struct direct_boot *boot,
-                           const struct boot_image *header, uint64_t free_start)
-{
-    const uint64_t device = PAGE_USER | PAGE_WRITE | PAGE_NX | PAGE_UNCACHED;
-
-    /* The processor reads descriptors by linear address: mapped, but not for CPL 3. Page tables are not mapped at all.
-     */
-    tables_map(t, TABLE_GDT, TABLE_PML4, PAGE_WRITE | PAGE_NX);
-    tables_map(t, BOOT_INFO_ADDRESS, BOOT_SHARED_ADDRESS, PAGE_USER | PAGE_NX);
-    tables_map(t, BOOT_SHARED_ADDRESS, BOOT_SHARED_ADDRESS + TABLE_PAGE, PAGE_USER | PAGE_WRITE | PAGE_NX);
-    for (uint32_t i = 0; i < boot->image->segment_count; i++)
-        map_segment(t, &boot->image->segments[i], header->guard & ~(uint64_t)(TABLE_PAGE - 1));
-    tables_map(t, free_start, ram->bytes, PAGE_USER | PAGE_WRITE | PAGE_NX);
-    for (uint32_t i = 0; i < boot->info.device_count; i++)
-        tables_map(t, boot->info.devices[i].address, boot->info.devices[i].address + TABLE_PAGE, device);
-    tables_map(t, APIC_ADDRESS, APIC_ADDRESS + TABLE_PAGE, device);
+    tables_address_space(t, info, header, spans, boot->image->segment_count);
 }
 
 int direct_boot_memory(const struct guest_memory *ram, const struct direct_boot *boot, struct error **err)
@@ -130,10 +113,10 @@ int direct_boot_memory(const struct guest_memory *ram, const struct direct_boot 
     info.free_start = page_up(boot->image->high);
     memcpy(ram->base + BOOT_INFO_ADDRESS, &info, sizeof(info));
     memcpy(ram->base + BOOT_PARAMETERS_ADDRESS, boot->parameters, strlen(boot->parameters) + 1);
-    tables_begin(&tables, ram->base);
+    tables_begin(&tables, ram->base, BOOT_IMAGE_ADDRESS);
     tables_segments(&tables, &header);
-    tables_traps(&tables, &header);
-    map_everything(&tables, ram, boot, &header, info.free_start);
+    tables_traps(&tables, &header, 0);
+    map_everything(&tables, boot, &info, &header);
     if (tables.full)
         return error_set(err, ENOMEM, "INVALID_VALUE", "memory: %" PRIu64 " bytes need more page tables than fit",
                          ram->bytes);

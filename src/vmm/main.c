@@ -188,7 +188,7 @@ static void report_registers(const struct boot_panic *p, const char *kernel)
 {
     static const char *const names[15] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8",
                                           "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-    char text[15 * 24];
+    char text[BOOT_PANIC_WORDS * 24];
     int used = 0;
 
     for (unsigned i = 0; i < 15; i++)
@@ -197,8 +197,11 @@ static void report_registers(const struct boot_panic *p, const char *kernel)
              "vector %" PRIu64 " error %" PRIx64 " rip %" PRIx64 " rsp %" PRIx64 " rflags %" PRIx64 " cr2 %" PRIx64,
              p->vector, p->error, p->rip, p->rsp, p->rflags, p->cr2);
     log_line(LOG_LEVEL_ERROR, NULL, "registers:%s", text);
-    log_line(LOG_LEVEL_ERROR, NULL, "where: addr2line -f -i -e %s %#" PRIx64 " (with the image that has its symbols)",
-             kernel, p->rip);
+    used = 0;
+    for (unsigned i = 0; i < BOOT_PANIC_WORDS; i++)
+        used += snprintf(text + used, sizeof(text) - (size_t)used, " %" PRIx64, p->stack[i]);
+    log_line(LOG_LEVEL_ERROR, NULL, "stack:%s", text);
+    log_line(LOG_LEVEL_ERROR, NULL, "where: trace-unikernel %s.debug, with these lines as its input", kernel);
 }
 
 static int report(const struct vcpu_result *end, const struct vcpu_counters *c, const char *kernel)

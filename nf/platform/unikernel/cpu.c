@@ -11,7 +11,6 @@ static uint64_t tsc_per_ns_shifted; /* ticks per 2^32 nanoseconds */
 static uint64_t tsc_start;
 static uint64_t random_state[4];
 uint64_t isn_key[2];
-static uint32_t apic_ticks_per_ms; /* PVH monitors: calibrated by pvh.c, told in boot.boot_tsc's stead */
 
 static uint64_t rotate(uint64_t x, int k)
 {
@@ -87,7 +86,8 @@ void cpu_init(const struct boot_info *info)
     tsc_per_ns_shifted = (boot.tsc_khz << 32) / 1000000;
     tsc_start = tsc();
     seed_random();
-    apic_ticks_per_ms = boot.reserved;
+    if (boot.flags & BOOT_WEAK_SEED)
+        nf_print(NF_LOG, "no entropy: neither RDSEED nor RDRAND; sequence numbers can be foreseen\n");
 }
 
 static uint64_t ticks_to_ns(uint64_t ticks)
@@ -120,6 +120,13 @@ static void idle_direct(uint64_t interrupts, uint64_t until_ns)
     port_out(PORT_IDLE, (uint32_t)interrupts);
 }
 
+/* Vector 3 under a PVH monitor; the argument says what (abi/boot.h). */
+static uint64_t halt(uint64_t what)
+{
+    __asm__ volatile("int3" : "+a"(what)::"memory");
+    return what;
+}
+
 /* Local APIC one-shot timer (Intel SDM volume 3, 11.5.4), then the ring-0 halt. */
 static void idle_halt(uint64_t interrupts, uint64_t until_ns)
 {
@@ -130,8 +137,9 @@ static void idle_halt(uint64_t interrupts, uint64_t until_ns)
         wait = longest;
     apic[0x320 / 4] = BOOT_VECTOR_TIMER;
     apic[0x3e0 / 4] = 3; /* divide by 16 */
-    apic[0x380 / 4] = (uint32_t)(wait * apic_ticks_per_ms / 1000000) + 1;
-    __asm__ volatile("int3" ::"a"(interrupts) : "memory");
+    apic[0x380 / 4] = (uint32_t)(wait * (boot.apic_khz / 16) / 1000000) + 1;
+    boot_shared()->idle_count++;
+    halt(interrupts);
 }
 
 void cpu_idle(uint64_t interrupts, uint64_t until_ns)
@@ -158,27 +166,50 @@ static void __attribute__((noreturn)) stop(uint16_t port, uint32_t value)
 {
     for (;;) {
         port_out(port, value);
-        if (!(boot.flags & BOOT_DIRECT)) /* a PVH monitor: a triple fault is the reset all of them know */
-            __asm__ volatile("ud2");
+        if (boot.flags & BOOT_HAS_HALT) /* QEMU without a device at that port */
+            halt(BOOT_HALT_RESET);
     }
 }
 
 void nf_exit(int status)
 {
+    if (boot.flags & BOOT_HAS_HALT) /* who reads the console learns what the port may not tell */
+        nf_print(NF_LOG, "unikernel: exit status %d\n", status);
     stop(PORT_EXIT, (uint32_t)status);
+}
+
+/* The lines that coracle-vmm writes about a record, for monitors that know none; tools/trace-unikernel reads both. */
+static void tell_panic(void)
+{
+    const struct boot_panic *p = &panic_record;
+
+    nf_print(NF_LOG, "panic: rflags %llx cr2 %llx\npanic: registers:", (unsigned long long)p->rflags,
+             (unsigned long long)p->cr2);
+    for (unsigned i = 0; i < sizeof(p->registers) / sizeof(p->registers[0]); i++)
+        nf_print(NF_LOG, " %llx", (unsigned long long)p->registers[i]);
+    nf_print(NF_LOG, "\npanic: stack:");
+    for (unsigned i = 0; i < BOOT_PANIC_WORDS; i++)
+        nf_print(NF_LOG, " %llx", (unsigned long long)p->stack[i]);
+    nf_print(NF_LOG, "\n");
 }
 
 static void __attribute__((noreturn)) panic(const char *message)
 {
     size_t n = 0;
+    uint64_t word = panic_record.rsp & ~UINT64_C(7);
 
     while (message[n] && n < sizeof(panic_record.message) - 1)
         n++;
     __builtin_memcpy(panic_record.message, message, n);
+    for (unsigned i = 0; i < BOOT_PANIC_WORDS && word >= image_header.guard + 4096 && word < image_header.stack_top;
+         i++, word += 8)
+        panic_record.stack[i] = *(const uint64_t *)word;
     boot_shared()->panic = (uint64_t)&panic_record;
     nf_print(NF_LOG, "panic: %s: vector %llu error %llx rip %llx rsp %llx\n", message,
              (unsigned long long)panic_record.vector, (unsigned long long)panic_record.error,
              (unsigned long long)panic_record.rip, (unsigned long long)panic_record.rsp);
+    if (boot.flags & BOOT_HAS_HALT) /* nobody outside reads the record */
+        tell_panic();
     stop(PORT_PANIC, 1);
 }
 
@@ -219,6 +250,8 @@ void exception(const struct exception_frame *f)
     panic_record.rip = f->rip;
     panic_record.rsp = f->rsp;
     panic_record.rflags = f->rflags;
+    if (boot.flags & BOOT_HAS_HALT)
+        panic_record.cr2 = halt(BOOT_HALT_FAULT_WHERE);
     __builtin_memcpy(panic_record.registers, f->registers, sizeof(f->registers));
     panic(f->vector < sizeof(names) / sizeof(names[0]) && names[f->vector] ? names[f->vector] : "exception");
 }

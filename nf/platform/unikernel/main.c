@@ -47,6 +47,15 @@ static bool starts_with(const char *word, const char *prefix, const char **ret_r
     return true;
 }
 
+static uint64_t hexadecimal(const char *text)
+{
+    uint64_t value = 0;
+
+    for (; *text; text++)
+        value = value << 4 | (unsigned)((*text & 15) + (*text > '9' ? 9 : 0));
+    return value;
+}
+
 static void take_parameter(const char *word)
 {
     const char *rest;
@@ -61,6 +70,8 @@ static void take_parameter(const char *word)
         take_word(network.gateway6, sizeof(network.gateway6), rest);
     else if (starts_with(word, "gwmac=", &rest))
         take_word(network.gateway_mac, sizeof(network.gateway_mac), rest);
+    else if (starts_with(word, "net.without=", &rest))
+        network.declined = hexadecimal(rest);
     /* others are the monitor's (virtio_mmio.device=, console=): not ours to judge */
 }
 
@@ -85,7 +96,7 @@ static char *decode(char *word)
 
 static int parse_parameters(void)
 {
-    const char *source = (const char *)BOOT_PARAMETERS_ADDRESS;
+    const char *source = (const char *)BOOT_PARAMETERS_ADDRESS, *rest;
     bool ours = true;
     int count = 0;
     char *at = parameters;
@@ -97,8 +108,8 @@ static int parse_parameters(void)
             at++;
         if (*at)
             *at++ = '\0';
-        if (!*word)
-            continue;
+        if (!*word || starts_with(word, "virtio_mmio.device=", &rest))
+            continue; /* pvh_devices.c has seen to it; QEMU writes it behind everything */
         if (!ours) {
             if (count < ARGUMENT_MAX)
                 arguments[count++] = decode(word);
@@ -182,6 +193,8 @@ void unikernel_main(const struct boot_info *info)
         nf_exit(status);
     if (boot.flags & BOOT_DIRECT)
         port_out(PORT_READY, 1);
+    else
+        nf_print(NF_LOG, "unikernel: ready\n");
     run();
 }
 

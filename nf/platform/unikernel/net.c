@@ -41,6 +41,7 @@
 #define F_MRG_RXBUF  (UINT64_C(1) << 15)
 
 enum { NEEDS_CSUM = 1, DATA_VALID = 2, GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, KIND_NET = 1 };
+enum { TRANSPORT_CHECKSUMS = NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP };
 enum {
     WIRE_MTU = 1500,
     MSS4 = WIRE_MTU - 40,
@@ -72,6 +73,8 @@ struct tx_slot {
 };
 
 static struct virtio device;
+static unsigned header_bytes;       /* of struct net_header: a legacy device without mergeable buffers has no count */
+static uint16_t software_checksums; /* lwIP's flags for what the device does not do */
 static struct virtq rx, tx;
 static struct netif interface;
 static struct rx_page *spare_pages;
@@ -80,6 +83,7 @@ static struct tx_slot *free_slots;
 static unsigned rx_posted;
 static uint64_t packet_time;
 static struct net_config configuration;
+static uint64_t declined; /* feature bits the boot parameters forbid */
 
 uint64_t net_received_at(void)
 {
@@ -166,8 +170,8 @@ static struct pbuf *rx_take(struct net_header *ret_header)
         return NULL;
     rx_posted--;
     __builtin_memcpy(ret_header, page->page, sizeof(*ret_header));
-    count = ret_header->buffer_count;
-    first = as_pbuf(page, length, sizeof(*ret_header));
+    count = device.features & F_MRG_RXBUF ? ret_header->buffer_count : 1;
+    first = as_pbuf(page, length, header_bytes);
     for (unsigned i = 1; i < count; i++) {
         page = virtq_take(&rx, &length);
         if (!page)
@@ -270,10 +274,11 @@ static bool receive(void)
             continue;
         }
         rx_rewrite_mss(p, checked);
-        NETIF_SET_CHECKSUM_CTRL(
-            &interface, checked ? NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_ICMP | NETIF_CHECKSUM_CHECK_ICMP6 |
-                                      NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_GEN_ICMP | NETIF_CHECKSUM_GEN_ICMP6
-                                : NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP));
+        NETIF_SET_CHECKSUM_CTRL(&interface,
+                                checked ? NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_ICMP |
+                                              NETIF_CHECKSUM_CHECK_ICMP6 | NETIF_CHECKSUM_GEN_IP |
+                                              NETIF_CHECKSUM_GEN_ICMP | NETIF_CHECKSUM_GEN_ICMP6 | software_checksums
+                                        : (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | software_checksums);
         if (interface.input(p, &interface) != ERR_OK)
             pbuf_free(p);
     }
@@ -339,9 +344,10 @@ static void tx_fill_header(struct net_header *h, struct pbuf *p)
         return;
     if (protocol == IP_PROTO_TCP && (mss = mss_option(frame + at, p->len - at)) != NULL) {
         uint16_t wire = v6 ? MSS6 : MSS4;
-        mss[0] = (uint8_t)(wire >> 8);
-        mss[1] = (uint8_t)wire;
+        replace_word(frame + at, mss, wire, software_checksums != 0);
     }
+    if (software_checksums)
+        return;
     unsigned field = at + (protocol == IP_PROTO_TCP ? 16u : 6u);
     uint16_t sum = pseudo_sum(frame, v6, protocol, p->tot_len - at);
     frame[field] = (uint8_t)(sum >> 8);
@@ -376,7 +382,7 @@ static err_t transmit(struct netif *netif, struct pbuf *p)
         segments[count++] = (struct virtq_segment){q->payload, q->len, false};
     }
     tx_fill_header(&slot->header, p);
-    segments[0] = (struct virtq_segment){&slot->header, sizeof(slot->header), false};
+    segments[0] = (struct virtq_segment){&slot->header, header_bytes, false};
     if (!virtq_add(&tx, segments, count, slot))
         return ERR_MEM;
     pbuf_ref(p);
@@ -455,7 +461,7 @@ static err_t interface_init(struct netif *netif)
     netif->linkoutput = transmit;
     netif->mtu = UINT16_MAX;
     netif->mtu6 = UINT16_MAX;
-    NETIF_SET_CHECKSUM_CTRL(netif, NETIF_CHECKSUM_ENABLE_ALL & ~(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP));
+    NETIF_SET_CHECKSUM_CTRL(netif, (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | software_checksums);
     netif->hwaddr_len = 6;
     for (unsigned i = 0; i < 6; i++)
         netif->hwaddr[i] = config[i];
@@ -529,20 +535,40 @@ static void configure_neighbour(void)
         etharp_add_static_entry(&gateway, &mac);
 }
 
+/* What is asked of a device that offers `offered`. Merged packets need buffers that merge; the host's segmentation
+ * needs its checksums (virtio 1.2, 5.1.3.1). */
+static uint64_t choose_features(uint64_t offered)
+{
+    uint64_t wanted =
+        F_CSUM | F_GUEST_CSUM | F_MAC | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF;
+
+    if (!(offered & F_MRG_RXBUF) || !(offered & F_GUEST_CSUM))
+        wanted &= ~(F_GUEST_TSO4 | F_GUEST_TSO6);
+    if (!(offered & F_CSUM))
+        wanted &= ~(F_HOST_TSO4 | F_HOST_TSO6);
+    return wanted & ~declined;
+}
+
+static bool find_device(void)
+{
+    for (uint32_t i = 0; i < boot.device_count; i++) {
+        uint64_t address = boot.devices[i].address, offered = virtio_offers(address, KIND_NET);
+        if (offered && virtio_begin(&device, address, KIND_NET, choose_features(offered & ~declined)))
+            return true;
+    }
+    return false;
+}
+
 bool net_init(const struct net_config *config)
 {
-    const uint64_t wanted =
-        F_CSUM | F_GUEST_CSUM | F_MAC | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6 | F_MRG_RXBUF;
-    bool found = false;
-
     lwip_init();
     configuration = *config;
-    for (uint32_t i = 0; i < boot.device_count && !found; i++)
-        if (boot.devices[i].kind == KIND_NET || boot.devices[i].kind == 0)
-            found = virtio_begin(&device, boot.devices[i].address, KIND_NET, wanted);
-    if (!found || !virtio_queue(&device, &rx, 0) || !virtio_queue(&device, &tx, 1))
+    declined = config->declined;
+    if (!find_device() || !virtio_queue(&device, &rx, 0) || !virtio_queue(&device, &tx, 1))
         return false;
     device.acknowledge = !(boot.flags & BOOT_DIRECT);
+    header_bytes = device.legacy && !(device.features & F_MRG_RXBUF) ? 10 : sizeof(struct net_header);
+    software_checksums = device.features & F_CSUM ? 0 : TRANSPORT_CHECKSUMS;
     for (unsigned i = 0; i < VQ_SIZE; i++) {
         tx_slots[i].next = free_slots;
         free_slots = &tx_slots[i];

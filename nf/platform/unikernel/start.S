@@ -2,8 +2,8 @@
 /*
  * The first instructions, the traps and the ring-0 halt of the unikernel.
  *
- * `start` is entered at CPL 3 with everything prepared (include/abi/boot.h). The halt is for makers of that environment
- * that have no port to sleep through (BOOT_HAS_HALT); coracle-vmm does not use it.
+ * `start` is entered at CPL 3 with everything prepared (include/abi/boot.h). The halt is for monitors that have no port to
+ * sleep through (BOOT_HAS_HALT, pvh.c); coracle-vmm does not use it.
  */
 #include "layout.h"
 
@@ -82,14 +82,25 @@ interrupt:
         add $16, %rsp
         iretq
 
-/* ---- vector 3 under a PVH monitor: halt at ring 0 unless an interrupt came since the caller looked (RAX). ---- */
+/* ---- vector 3 under a PVH monitor, at ring 0: what it does is in RAX (enum boot_flag). Interrupts come in at ring 0 as
+ * well there (boot_tables.h): a processor halted at ring 0 takes none to an outer ring. ---- */
         .balign 16
         .globl ring0_halt
 ring0_halt:
         cmp %rax, SHARED_INTERRUPTS
-        jne 1f
-        sti
+        je 1f
+        cmp $-1, %rax                   /* BOOT_HALT_RESET */
+        je 2f
+        cmp $-2, %rax                   /* BOOT_HALT_FAULT_WHERE */
+        jne 3f
+        mov %cr2, %rax
+        iretq
+1:      sti
         hlt
         cli
-1:      iretq
+3:      iretq
+2:      push $0
+        push $0
+        lidt (%rsp)
+        int3
         .section .note.GNU-stack, "", @progbits

@@ -11,6 +11,7 @@
 
 /* ---- cpu.c: clock, idle, the end ---- */
 
+extern const struct boot_image image_header;
 extern struct boot_info boot; /* a copy: the page is read-only and changes at a restore */
 
 static inline struct boot_shared *boot_shared(void)
@@ -75,9 +76,12 @@ struct virtq_segment {
 struct virtio {
     volatile uint32_t *registers;
     uint64_t features; /* accepted */
+    bool legacy;       /* version 1 of the interface */
     bool acknowledge;  /* interrupts are level lines that must be taken back (PVH monitors) */
 };
 
+/* Features of the device at that address; 0: none of that kind is there. */
+uint64_t virtio_offers(uint64_t address, uint32_t kind);
 /* Resets the device, negotiates (wanted: bits the driver knows). False when it is not of that kind. */
 bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64_t wanted);
 bool virtio_queue(struct virtio *device, struct virtq *queue, uint16_t index);
@@ -97,6 +101,7 @@ void virtq_interrupts(struct virtq *queue, bool on);
 struct net_config {
     char ip4[48], gateway4[48], ip6[64], gateway6[48]; /* "address/prefix"; "dhcp"; "" none */
     char gateway_mac[24];
+    uint64_t declined; /* features of the device not to use: for tests of hosts that lack them */
 };
 
 bool net_init(const struct net_config *config); /* false: no network device */

@@ -16,9 +16,12 @@ enum {
     REG_DEVICE_FEATURES_SELECT = 5,
     REG_DRIVER_FEATURES = 8,
     REG_DRIVER_FEATURES_SELECT = 9,
+    REG_LEGACY_PAGE_SIZE = 10,
     REG_QUEUE_SELECT = 12,
     REG_QUEUE_SIZE_MAX = 13,
     REG_QUEUE_SIZE = 14,
+    REG_LEGACY_QUEUE_ALIGN = 15,
+    REG_LEGACY_QUEUE_PAGE = 16,
     REG_QUEUE_READY = 17,
     REG_QUEUE_NOTIFY = 20,
     REG_INTERRUPT_STATUS = 24,
@@ -29,7 +32,7 @@ enum {
     REG_QUEUE_USED = 40,
 };
 enum { STATUS_ACKNOWLEDGE = 1, STATUS_DRIVER = 2, STATUS_DRIVER_OK = 4, STATUS_FEATURES_OK = 8 };
-enum { FLAG_NEXT = 1, FLAG_WRITE = 2, RING = 2 };
+enum { FLAG_NEXT = 1, FLAG_WRITE = 2, RING = 2, PAGE = 4096, USED_OFFSET = 1024 };
 #define FEATURE_EVENT_INDEX (UINT64_C(1) << 29)
 #define FEATURE_VERSION_1   (UINT64_C(1) << 32)
 
@@ -43,20 +46,40 @@ static uint64_t read_features(volatile uint32_t *r)
     return low | (uint64_t)r[REG_DEVICE_FEATURES] << 32;
 }
 
-bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64_t wanted)
+uint64_t virtio_offers(uint64_t address, uint32_t kind)
 {
     volatile uint32_t *r = (volatile uint32_t *)address;
 
-    if (r[REG_MAGIC] != 0x74726976 || r[REG_VERSION] != 2 || r[REG_DEVICE_ID] != kind)
+    if (r[REG_MAGIC] != 0x74726976 || (r[REG_VERSION] != 2 && r[REG_VERSION] != 1) || r[REG_DEVICE_ID] != kind)
+        return 0;
+    return read_features(r);
+}
+
+/* Version 1 is the legacy interface (virtio 1.2, 4.2.4), which QEMU has unless told otherwise. */
+bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64_t wanted)
+{
+    volatile uint32_t *r = (volatile uint32_t *)address;
+    uint64_t needed = FEATURE_EVENT_INDEX;
+
+    device->features = virtio_offers(address, kind) & (wanted | FEATURE_VERSION_1 | FEATURE_EVENT_INDEX);
+    if (!device->features)
         return false;
     device->registers = r;
+    device->legacy = r[REG_VERSION] == 1;
+    if (device->legacy)
+        device->features &= ~FEATURE_VERSION_1;
+    else
+        needed |= FEATURE_VERSION_1;
     r[REG_STATUS] = 0;
     r[REG_STATUS] = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
-    device->features = read_features(r) & (wanted | FEATURE_VERSION_1 | FEATURE_EVENT_INDEX);
-    if ((device->features & (FEATURE_VERSION_1 | FEATURE_EVENT_INDEX)) != (FEATURE_VERSION_1 | FEATURE_EVENT_INDEX))
+    if ((device->features & needed) != needed)
         return false;
     r[REG_DRIVER_FEATURES_SELECT] = 0;
     r[REG_DRIVER_FEATURES] = (uint32_t)device->features;
+    if (device->legacy) {
+        r[REG_LEGACY_PAGE_SIZE] = PAGE;
+        return true;
+    }
     r[REG_DRIVER_FEATURES_SELECT] = 1;
     r[REG_DRIVER_FEATURES] = (uint32_t)(device->features >> 32);
     r[REG_STATUS] = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK;
@@ -69,7 +92,7 @@ static void set_address(volatile uint32_t *r, unsigned reg, const volatile void 
     r[reg + 1] = (uint32_t)((uint64_t)address >> 32);
 }
 
-/* One page holds the descriptors, another both rings. */
+/* One page holds the descriptors, the next both rings: the legacy layout for an alignment of USED_OFFSET. */
 bool virtio_queue(struct virtio *device, struct virtq *q, uint16_t index)
 {
     volatile uint32_t *r = device->registers;
@@ -82,17 +105,22 @@ bool virtio_queue(struct virtio *device, struct virtq *q, uint16_t index)
     q->registers = r;
     q->index = index;
     q->size = VQ_SIZE;
+    rings = heap_page(); /* pages of a heap that none was given back to yet come downwards, side by side */
     q->descriptors = heap_page();
-    rings = heap_page();
-    if (!q->descriptors || !rings)
+    if (!q->descriptors || !rings || (device->legacy && (uint8_t *)q->descriptors + PAGE != rings))
         return false;
-    __builtin_memset(rings, 0, 4096);
+    __builtin_memset(rings, 0, PAGE);
     q->available = (volatile uint16_t *)rings;
-    q->used = (volatile uint16_t *)(rings + 1024);
+    q->used = (volatile uint16_t *)(rings + USED_OFFSET);
     for (uint16_t i = 0; i < VQ_SIZE; i++)
         q->descriptors[i].next = (uint16_t)(i + 1);
     q->free_count = VQ_SIZE;
     r[REG_QUEUE_SIZE] = VQ_SIZE;
+    if (device->legacy) {
+        r[REG_LEGACY_QUEUE_ALIGN] = USED_OFFSET;
+        r[REG_LEGACY_QUEUE_PAGE] = (uint32_t)((uint64_t)q->descriptors / PAGE);
+        return true;
+    }
     set_address(r, REG_QUEUE_DESCRIPTORS, q->descriptors);
     set_address(r, REG_QUEUE_AVAILABLE, q->available);
     set_address(r, REG_QUEUE_USED, q->used);
@@ -102,7 +130,8 @@ bool virtio_queue(struct virtio *device, struct virtq *q, uint16_t index)
 
 void virtio_ready(struct virtio *device)
 {
-    device->registers[REG_STATUS] = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK;
+    device->registers[REG_STATUS] =
+        STATUS_ACKNOWLEDGE | STATUS_DRIVER | (device->legacy ? 0u : (unsigned)STATUS_FEATURES_OK) | STATUS_DRIVER_OK;
 }
 
 void virtio_acknowledge(struct virtio *device)

@@ -4,7 +4,8 @@
 coracle-vmm and the unikernel on this host's KVM: starts and ends, the sandbox, guests that mean no good, the network
 functions against Debian's iperf and ping over a tap in a namespace of its own. Figures are printed, not judged.
 
-Usage: test_vmm.py COUNT VMM IMAGE   (COUNT: system calls the monitor may make, as its header says)
+Usage: test_vmm.py COUNT VMM IMAGE SYMBOLS TRACE   (COUNT: system calls the monitor may make, as its header says; SYMBOLS:
+the image before it was stripped; TRACE: tools/trace-unikernel)
 Exit 77: needs root, /dev/kvm, /dev/net/tun, network namespaces and Debian's iperf.
 """
 import os
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 
-COUNT, VMM, IMAGE = int(sys.argv[1]), *map(os.path.abspath, sys.argv[2:4])
+COUNT, VMM, IMAGE, SYMBOLS, TRACE = int(sys.argv[1]), *map(os.path.abspath, sys.argv[2:6])
 NETNS = f"vmm{os.getpid()}"
 HOST4, GUEST4, HOST6, GUEST6 = "198.18.252.1", "198.18.252.2", "fdc0:ac1f::1", "fdc0:ac1f::2"
 NET = f"ip4={GUEST4}/24 gw4={HOST4} ip6={GUEST6}/64"
@@ -142,13 +143,13 @@ def test_console_descriptor():
 
 # ---- guests that mean no good: code in the place of the image's first instruction ----
 
-def patched(code):
-    """The image with code at its entry."""
+def patched(code, entry=None):
+    """The image with code at its entry, or at another address of its text."""
     with open(IMAGE, "rb") as f:
         image = bytearray(f.read())
     phoff, = struct.unpack_from("<Q", image, 32)
     offset, _, address = struct.unpack_from("<QQQ", image, phoff + 8)
-    entry, = struct.unpack_from("<Q", image, offset + 16)
+    entry = entry or struct.unpack_from("<Q", image, offset + 16)[0]
     image[entry - address + offset:entry - address + offset + len(code)] = code
     path = os.path.join(WORK, "patched")
     with open(path, "wb") as f:
@@ -187,8 +188,23 @@ def test_hostile_guests():
         r = once("iperf", "--help", image=patched(code))
         assert r.returncode == 126 and said in r.stderr, (name, r.returncode, r.stdout, r.stderr)
         assert address is None or f"cr2 {address:x}\n" in r.stderr or "cr2 0\n" in r.stderr, (name, r.stderr)
-        assert "addr2line" in r.stderr and "registers: rax" in r.stderr, r.stderr
+        assert "trace-unikernel" in r.stderr and "registers: rax" in r.stderr and "stack:" in r.stderr, r.stderr
         assert "iperf" not in r.stdout, (name, r.stdout)
+
+
+def symbol(name):
+    text = run(["nm", SYMBOLS]).stdout
+    return int(re.search(rf"^([0-9a-f]+) [tT] {name}$", text, re.M).group(1), 16)
+
+
+def test_a_panic_is_traced():
+    r = once("iperf", image=patched(b"\x0f\x0b", symbol("nf_main")))
+    assert r.returncode == 126, (r.returncode, r.stderr)
+    traced = run([TRACE, SYMBOLS], input=r.stderr)
+    lines = traced.stdout.splitlines()
+    assert traced.returncode == 0 and "nf_main at " in lines[0], (traced.stdout, traced.stderr)
+    assert any("unikernel_main at main.c:" in line for line in lines[1:]), traced.stdout
+    assert run([TRACE, SYMBOLS], input="nothing").returncode == 1
 
 
 def test_guest_that_spins_is_stopped():
