@@ -55,6 +55,9 @@ int record_write(struct launcher *l, const struct instance *i, int dirfd, struct
 /* 0 and *i filled, -ENOENT when there is none, -EINVAL for a damaged one (both without *err). */
 int record_read(int dirfd, struct instance *i);
 
+/* limits.c: puts host.conf's defaults where nothing is asked for, and checks the whole. */
+int limits_settle(struct launcher *l, struct limits *limits, struct error **err);
+
 /* Removes logs/ID and instances/ID with the files known to lie there; the record goes last. */
 void instance_remove_files(struct launcher *l, const char *id);
 

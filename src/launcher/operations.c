@@ -49,13 +49,13 @@ static int operate_resume(struct launcher *l, struct job *job, struct error **er
 /* The bounds plan_validate() sets for a plan hold for an update too. */
 static int check_limits(struct launcher *l, const struct job *job, struct error **err)
 {
-    const struct message_update *m = job->message.body;
+    struct message_update *m = job->message.body;
     struct launch_plan probe = {.kind = PLAN_FAKE, .limits = m->limits, .name = "x", .hostname = "x"};
     int r;
 
     memcpy(probe.id, m->id, sizeof(probe.id));
     r = plan_validate(&probe, err);
-    return r < 0 ? r : runtime_check_limits(l->runtime, &m->limits, err);
+    return r < 0 ? r : limits_settle(l, &m->limits, err);
 }
 
 static int operate_update(struct launcher *l, struct job *job, struct error **err)

@@ -13,7 +13,7 @@
 #include "launcher/options.h"
 #include "model/units.h"
 
-enum { POOL_DEPTH_MAX = 64, CONFIG_BYTES_MAX = 65536 };
+enum { POOL_DEPTH_MAX = 64, CONFIG_BYTES_MAX = 65536, PIDS_MAX = 1 << 22, MEMORY_MIN = 1 << 20 };
 
 static const char default_config[] = "/etc/coracle/host.conf";
 
@@ -73,6 +73,37 @@ static int set_publish(struct options *o, const char *value)
     return !o->publish || inet_pton(AF_INET, value, &o->publish4) == 1 ? 0 : -EINVAL;
 }
 
+/* A number of processes, or "none". */
+static int set_pids(struct options *o, const char *value)
+{
+    o->pids_default = 0;
+    return strcmp(value, "none") == 0 || (set_number(value, PIDS_MAX, &o->pids_default) == 0 && o->pids_default)
+               ? 0
+               : -EINVAL;
+}
+
+/* A size, a share of the host's memory ("50%"), or "none". */
+static int set_memory(struct options *o, const char *value)
+{
+    size_t length = strlen(value);
+    char number[8];
+    uint64_t n = 0;
+
+    o->memory_default = o->memory_percent = 0;
+    if (strcmp(value, "none") == 0)
+        return 0;
+    if (length == 0 || value[length - 1] != '%')
+        return set_size(value, 1ull << 50, &o->memory_default) == 0 && o->memory_default >= MEMORY_MIN ? 0 : -EINVAL;
+    if (length > sizeof(number))
+        return -EINVAL;
+    memcpy(number, value, length - 1);
+    number[length - 1] = '\0';
+    if (set_number(number, 100, &n) < 0 || n == 0)
+        return -EINVAL;
+    o->memory_percent = (unsigned)n;
+    return 0;
+}
+
 static int set_key(struct options *o, const char *key, const char *value)
 {
     uint64_t n;
@@ -89,6 +120,10 @@ static int set_key(struct options *o, const char *key, const char *value)
         return set_publish(o, value);
     if (strcmp(key, "log_bytes") == 0)
         return set_size(value, 1 << 30, &o->log_bytes);
+    if (strcmp(key, "pids_default") == 0)
+        return set_pids(o, value);
+    if (strcmp(key, "memory_default") == 0)
+        return set_memory(o, value);
     if (strcmp(key, "storage_default") == 0)
         return set_size(value, 1ull << 50, &o->storage_default);
     return -ENOENT;
@@ -201,7 +236,9 @@ int options_read(struct options *o, int argc, char **argv, struct error **err)
                           .log_level = LOG_LEVEL_INFO,
                           .pool_depth = 4,
                           .log_bytes = 8 << 20,
-                          .storage_default = 64 << 20};
+                          .storage_default = 64 << 20,
+                          .pids_default = 2048,
+                          .memory_percent = 50};
     while ((c = getopt_long(argc, argv, "", table, NULL)) >= 0) {
         if (c == '?')
             return error_set(err, EINVAL, "INVALID_VALUE", "bad arguments; see --help");

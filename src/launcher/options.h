@@ -25,6 +25,9 @@ struct options {
     struct in_addr publish4; /* address ports are published on; 0.0.0.0: every one */
     uint64_t log_bytes;      /* default for plans that name none */
     uint64_t storage_default;
+    uint64_t pids_default;   /* 0: none */
+    uint64_t memory_default; /* bytes; 0: memory_percent of the host's, of which 0 is none */
+    unsigned memory_percent;
 };
 
 /* Fills *options from the arguments and from the file they name; a missing default file is no error. INVALID_VALUE

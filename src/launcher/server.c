@@ -145,6 +145,8 @@ static void say_hello(struct launcher *l, uint32_t request)
     f->publish = l->options.publish;
     f->pool_depth = l->options.pool_depth;
     f->instance_max = SLOT_COUNT;
+    f->cpus = r.cpus;
+    f->memory_bytes = r.memory_bytes;
     send_to(l, l->connection, MESSAGE_HELLO, request, &hello, NULL, 0);
 }
 

@@ -88,7 +88,7 @@ static int check_plan(struct start *s, struct error **err)
         p->root.writable_bytes = s->l->options.storage_default;
     if (!p->root.read_only && p->root.writable_bytes < STORAGE_MIN)
         return error_set(err, EINVAL, "INVALID_VALUE", "storage: at least %d bytes are needed", STORAGE_MIN);
-    r = runtime_check_limits(s->l->runtime, &p->limits, err);
+    r = limits_settle(s->l, &p->limits, err);
     if (r == 0)
         r = check_layers(s, err);
     if (r == 0)

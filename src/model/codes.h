@@ -36,6 +36,7 @@
     X(PRECONDITION_FAILED, 412, 4)                                                                                     \
     X(ADDRESS_POOL_EXHAUSTED, 503, 2)                                                                                  \
     X(UID_POOL_EXHAUSTED, 503, 2)                                                                                      \
+    X(INSUFFICIENT_RESOURCES, 422, 2)                                                                                  \
     X(LIMIT_NOT_ENFORCEABLE, 422, 2)                                                                                   \
     X(UNSUPPORTED_BY_TECHNOLOGY, 422, 2)                                                                               \
     X(TECHNOLOGY_UNAVAILABLE, 422, 2)                                                                                  \

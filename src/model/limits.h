@@ -3,7 +3,10 @@
 #ifndef CORACLE_MODEL_LIMITS_H
 #define CORACLE_MODEL_LIMITS_H
 
+#include <stddef.h>
 #include <stdint.h>
+
+#include "base/error.h"
 
 enum { CPUSET_TEXT_SIZE = 128 };
 
@@ -16,5 +19,8 @@ struct limits {
     uint64_t io_read_iops, io_write_iops; /* operations a second on the same device */
     uint64_t storage_bytes;             /* the writable layer; default 64 MiB, set by the model */
 };
+
+/* INSUFFICIENT_RESOURCES when more is asked for than the host has: such a limit would bound nothing. */
+int limits_fit(const struct limits *limits, uint32_t cpus, uint64_t memory_bytes, struct error **err);
 
 #endif

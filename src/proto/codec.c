@@ -58,6 +58,8 @@ static void visit_facts(struct wire *w, struct host_facts *f)
     wire_bool(w, &f->publish);
     wire_u32(w, &f->pool_depth);
     wire_u32(w, &f->instance_max);
+    wire_u32(w, &f->cpus);
+    wire_u64(w, &f->memory_bytes);
 }
 
 static void visit_hello(struct wire *w, void *message)

@@ -15,7 +15,7 @@
 #include "model/steps.h"
 
 enum {
-    PROTO_VERSION = 2,             /* raised on any change of a codec; peers of different versions refuse each other */
+    PROTO_VERSION = 3,             /* raised on any change of a codec; peers of different versions refuse each other */
     PROTO_MESSAGE_MAX = 128 * 1024, /* bytes in one packet */
     PROTO_FD_MAX = 4,              /* descriptors beside one message; surplus ones are closed and end the connection */
 };
@@ -74,6 +74,8 @@ struct message_hello {
         bool publish;              /* published ports are configured */
         uint32_t pool_depth;
         uint32_t instance_max;     /* uid ranges there are */
+        uint32_t cpus;             /* online */
+        uint64_t memory_bytes;
     } facts;
 };
 

@@ -255,7 +255,7 @@ static int join_missing(struct container *container, const struct limits *limits
 int container_update(struct container *container, const struct limits *limits, int instance_dirfd, struct error **err)
 {
     const struct runtime *runtime = container->runtime;
-    int result = cgroup_check(&runtime->cgroups, limits, err);
+    int result = runtime_check_limits(runtime, limits, err);
 
     if (result)
         return result;

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "runtime/internal.h"
@@ -103,6 +104,8 @@ static void probe(struct runtime *runtime)
     close_fd(userns);
     facts->idmapped_mounts = probe_idmap(runtime);
     facts->cap_sys_resource = has_capability(CAP_SYS_RESOURCE);
+    facts->cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    facts->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     facts->controllers = cgroups_available(&runtime->cgroups);
     facts->cgroup_v2 = !runtime->cgroups.v1 && runtime->cgroups.v2;
     runtime->tmpfs_user_xattr = kernel_at_least(name.release, 6, 6);
@@ -205,5 +208,7 @@ void runtime_facts(const struct runtime *runtime, struct runtime_facts *ret_fact
 
 int runtime_check_limits(const struct runtime *runtime, const struct limits *limits, struct error **err)
 {
-    return cgroup_check(&runtime->cgroups, limits, err);
+    int result = limits_fit(limits, runtime->facts.cpus, runtime->facts.memory_bytes, err);
+
+    return result ? result : cgroup_check(&runtime->cgroups, limits, err);
 }

@@ -58,6 +58,8 @@ struct runtime_facts {
     uint32_t controllers; /* bits of enum runtime_controller that can be enforced */
     bool landlock, seccomp, apparmor, selinux, user_namespaces, idmapped_mounts, overlay, cap_sys_resource;
     int landlock_abi; /* 0: none */
+    uint32_t cpus;    /* online */
+    uint64_t memory_bytes;
     char kernel[64];
 };
 
@@ -68,7 +70,8 @@ int runtime_open(const struct runtime_config *config, struct runtime **ret_runti
 void runtime_close(struct runtime *runtime); /* accepts NULL; containers live on, shells must be gone */
 void runtime_facts(const struct runtime *runtime, struct runtime_facts *ret_facts);
 
-/* LIMIT_NOT_ENFORCEABLE when a limit asked for needs a controller or device this host lacks. Also done by
+/* LIMIT_NOT_ENFORCEABLE when a limit asked for needs a controller or device this host lacks, INSUFFICIENT_RESOURCES when
+ * it is beyond what the host has. Also done by
  * shell_start() and container_update(); here so that a plan is refused before anything is made. */
 int runtime_check_limits(const struct runtime *runtime, const struct limits *limits, struct error **err);
 

@@ -166,6 +166,11 @@ static void test_other_refusals(void **state)
 
     memset(bare.layers[0], 'a', 64);
     expect_refusal("{\"image\":\"i\"}", &facts, &bare, "MISSING_FIELD", "command");
+    facts.cpus = 2;
+    facts.memory_bytes = 1ull << 30;
+    expect_refusal("{\"image\":\"i\",\"resources\":{\"cpus\":2.5}}", &facts, &image, "INSUFFICIENT_RESOURCES", "2.5");
+    expect_refusal("{\"image\":\"i\",\"resources\":{\"memory\":\"2GiB\"}}", &facts, &image, "INSUFFICIENT_RESOURCES",
+                   "1024 MiB");
     expect_refusal("{\"image\":\"i\",\"ports\":[\"80:80\"]}", &facts, &image, "UNSUPPORTED_BY_TECHNOLOGY", "ports");
     expect_refusal("{\"image\":\"i\",\"resources\":{\"memory\":\"8MiB\",\"storage\":\"16MiB\"}}", &facts, &image,
                    "INVALID_VALUE", "resources.storage");

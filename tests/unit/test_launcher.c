@@ -29,8 +29,10 @@ static int parse(struct options *o, const char *text, struct error **err)
 static void test_config(void **state)
 {
     static const char *const bad[] = {
-        "pool_depth = 65", "pool_depth = -1", "pool_depth =", "depth = 1",   "pool_depth",         "log_bytes = 8 MB",
-        "uplink = a/b",    "publish = yes",   "log_bytes=1x", "uplink = ..", "publish = 10.0.0.1",
+        "pool_depth = 65",     "pool_depth = -1",       "pool_depth =",       "depth = 1",
+        "pool_depth",          "log_bytes = 8 MB",      "uplink = a/b",       "publish = yes",
+        "log_bytes=1x",        "uplink = ..",           "publish = 10.0.0.1", "pids_default = 0",
+        "memory_default = 0%", "memory_default = 101%", "memory_default = %", "memory_default = 12",
     };
     struct options o;
 
@@ -39,6 +41,13 @@ static void test_config(void **state)
     assert_int_equal(o.pool_depth, 7);
     assert_int_equal(o.log_bytes, 1 << 20);
     assert_int_equal(o.storage_default, 65536);
+    assert_int_equal(parse(&o, "pids_default = 100\nmemory_default = 25%", NULL), 0);
+    assert_int_equal(o.pids_default, 100);
+    assert_true(o.memory_percent == 25 && !o.memory_default);
+    assert_int_equal(parse(&o, "pids_default = none\nmemory_default = 64MiB", NULL), 0);
+    assert_true(!o.pids_default && !o.memory_percent && o.memory_default == 64 << 20);
+    assert_int_equal(parse(&o, "memory_default = none", NULL), 0);
+    assert_true(!o.memory_percent && !o.memory_default);
     assert_int_equal(parse(&o, "uplink = eth0\npublish = 192.0.2.1\n", NULL), 0);
     assert_string_equal(o.uplink, "eth0");
     assert_true(o.publish && o.publish4.s_addr == inet_addr("192.0.2.1"));

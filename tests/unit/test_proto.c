@@ -85,6 +85,8 @@ static void fill_hello(void *p)
     f->publish = coin();
     f->pool_depth = (uint32_t)any();
     f->instance_max = (uint32_t)any();
+    f->cpus = (uint32_t)any();
+    f->memory_bytes = any();
 }
 
 static void fill_limits(struct limits *l)

@@ -180,6 +180,8 @@ static int check_limits(const struct limits *l, const struct host_facts *facts, 
     for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
         if (needs[i].asked && !(facts->controllers >> needs[i].controller & 1))
             return not_enforceable(needs[i].limit, needs[i].name, facts, err);
+    if (limits_fit(l, facts->cpus, facts->memory_bytes, err) < 0)
+        return -ERANGE;
     if (l->memory_bytes && l->storage_bytes > l->memory_bytes) {
         error_set(err, EINVAL, "INVALID_VALUE", "resources.storage: larger than resources.memory, in which it counts");
         error_hint(err, "raise resources.memory or lower resources.storage");

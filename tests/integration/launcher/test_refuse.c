@@ -55,6 +55,12 @@ static void test_bad_plans(void)
     p.ports[0] = (struct spec_port){8080, 80, IPPROTO_TCP};
     expect(&p, "UNSUPPORTED_BY_TECHNOLOGY");
     bed_plan(&bed, &p, 1, "sleep", NULL);
+    p.limits.cpu_milli = 4096000;
+    expect(&p, "INSUFFICIENT_RESOURCES");
+    bed_plan(&bed, &p, 1, "sleep", NULL);
+    p.limits.memory_bytes = 1ull << 50;
+    expect(&p, "INSUFFICIENT_RESOURCES");
+    bed_plan(&bed, &p, 1, "sleep", NULL);
     strcpy(p.limits.cpuset, "0; rm -rf /");
     expect(&p, "INVALID_VALUE");
     bed_plan(&bed, &p, 1, "sleep", NULL);
@@ -200,6 +206,44 @@ static void test_rubbish(void)
     BED_CHECK(bed_release(&bed, 5));
 }
 
+/* A number in a file of an instance's cgroup, v1's or v2's; -1: no such file. */
+static long long cgroup_value(const char *controller, unsigned n, const char *v1, const char *v2)
+{
+    char path[256], id[INSTANCE_ID_SIZE];
+    long long value = -1;
+
+    bed_id(n, id);
+    snprintf(path, sizeof(path), "/sys/fs/cgroup/%s/%s/%s/%s", controller, bed.cgroup, id, v1);
+    if (access(path, F_OK) != 0)
+        snprintf(path, sizeof(path), "/sys/fs/cgroup/%s/%s/%s", bed.cgroup, id, v2);
+    auto_file FILE *f = fopen(path, "re");
+
+    if (f && fscanf(f, "%lld", &value) != 1)
+        value = -1;
+    return value;
+}
+
+/* Nothing asked for is not without limit: the defaults of host.conf hold, after an update too. */
+static void test_default_limits(void)
+{
+    struct message_update update = {.limits = {.pids = 77}};
+
+    bed_start(&bed, 8, "sleep", NULL, NULL);
+    if (cgroup_value("pids", 8, "pids.current", "pids.current") < 0) {
+        puts("no pids controller: defaults not looked at");
+    } else {
+        BED_CHECK(cgroup_value("pids", 8, "pids.max", "pids.max") == 301); /* the init is on top */
+        BED_CHECK(cgroup_value("memory", 8, "memory.limit_in_bytes", "memory.max") == 96 << 20);
+        bed_id(8, update.id);
+        BED_CHECK(strcmp(bed_refusal(&bed, MESSAGE_UPDATE, &update), "") == 0);
+        BED_CHECK(cgroup_value("pids", 8, "pids.max", "pids.max") == 78);
+        BED_CHECK(cgroup_value("memory", 8, "memory.limit_in_bytes", "memory.max") == 96 << 20);
+        update.limits.memory_bytes = 1ull << 50;
+        BED_CHECK(strcmp(bed_refusal(&bed, MESSAGE_UPDATE, &update), "INSUFFICIENT_RESOURCES") == 0);
+    }
+    BED_CHECK(bed_release(&bed, 8));
+}
+
 /* Surplus descriptors, kept, would show as a growing table. */
 static void test_surplus_descriptors(void)
 {
@@ -306,13 +350,14 @@ int main(void)
     struct remains left;
 
     bed_need_root();
-    bed_open(&bed, "pool_depth = 0\n");
+    bed_open(&bed, "pool_depth = 0\npids_default = 300\nmemory_default = 96MiB\n");
     bed_run_size(&bed, "512k");
     bed_launch(&bed);
     bed_link(&bed);
     test_bad_plans();
     test_bad_links();
     test_running_twice();
+    test_default_limits();
     test_cancel();
     test_stranger();
     test_rubbish();
