@@ -9,10 +9,9 @@
 #define CORACLE_NFV_DRIVER_H
 
 #include "base/error.h"
+#include "model/guest.h"
 #include "model/plan.h"
 #include "proto/messages.h"
-
-enum guest_kind { GUEST_PROCESS = 1, GUEST_UNIKERNEL = 2, GUEST_LINUX = 4, GUEST_FAKE = 8 };
 
 /* What an instance can be asked to do. A verb outside a driver's set is refused with UNSUPPORTED_BY_TECHNOLOGY. */
 enum verb {
@@ -25,6 +24,8 @@ struct technology {
     const char *name;            /* "container" */
     enum guest_kind guest_kind;
     const struct driver_ops *driver;
+    /* Bits 1 << enum image_variant: which of the kind's variants it takes first when a name has several; 0: any. */
+    uint32_t prefers;
 };
 
 /* Whether a technology can run on this host. Strings are static or live as long as the facts they were made from. */
@@ -42,6 +43,13 @@ struct image_config {
     char **entrypoint, **command, **env;     /* NULL-terminated or NULL */
     const char *user, *workdir;              /* NULL: none */
     int stop_signal;                         /* 0: none given */
+    enum guest_kind guest;                   /* GUEST_PROCESS, or what boots from the one layer's /boot */
+    enum image_variant variant;
+    const char *boot;                        /* static, see boot_find(); NULL: a process */
+    const char *parameters;                  /* default kernel command line; NULL: none */
+    uint64_t memory_min;                     /* bytes; 0: not said */
+    bool initrd;                             /* /boot/initrd is there */
+    const char *disk;                        /* static: "disk.raw" or "disk.qcow2" in /boot; NULL: none */
 };
 
 /* How an executor reports. Each call of an executor's function ends in exactly one call of done, unless it returned

@@ -195,8 +195,10 @@ struct image_view {
     const struct image_config *config;
 };
 struct image_ops {
-    /* IMAGE_NOT_FOUND with a "did you mean". */
-    int (*find)(void *context, const char *reference, struct image_view *ret, struct error **err);
+    /* The variant this technology can run. IMAGE_NOT_FOUND with a "did you mean"; IMAGE_WRONG_GUEST says what is there
+     * and how to make the missing one. */
+    int (*find)(void *context, const char *reference, const struct technology *, struct image_view *ret,
+                struct error **err);
 };
 void core_set_images(struct core *, const struct image_ops *, void *context);
 

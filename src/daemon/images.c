@@ -15,9 +15,10 @@
 struct removal {
     struct removal *next;
     struct images *images;
-    struct record *record; /* owned when the whole image goes, else borrowed by digest below */
-    char digest[IMAGE_DIGEST_TEXT_SIZE];
-    char *name;     /* NULL: the whole image */
+    struct gone gone[VARIANT_COUNT];
+    struct record *records[VARIANT_COUNT]; /* owned where the whole image goes, else NULL */
+    size_t count;
+    char *name;     /* NULL: found by digest */
     core_done done; /* NULL: forgotten */
     void *context;
 };
@@ -105,7 +106,8 @@ int images_name(struct images *images, struct record *record, const char *name, 
     if (!copy)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the name of an image");
     for (size_t i = 0; i < images->count; i++)
-        images_unname(images->list[i], name);
+        if (images->list[i]->config.variant == record->config.variant)
+            images_unname(images->list[i], name);
     names[count] = copy;
     names[count + 1] = NULL;
     return 0;
@@ -113,29 +115,49 @@ int images_name(struct images *images, struct record *record, const char *name, 
 
 /* ---- finding ---- */
 
-static struct record *find_name(struct images *images, const char *name, const char **ret_name)
+struct found {
+    struct record *record; /* NULL: none of a wanted variant */
+    const char *name;      /* NULL: found by digest */
+    uint32_t others;       /* variants that would have been found, had they been wanted */
+};
+
+static unsigned int rank(const struct record *record, struct wanted wanted)
+{
+    bool preferred = wanted.prefers & 1u << record->config.variant;
+
+    return (preferred ? 0 : VARIANT_COUNT) + record->config.variant;
+}
+
+static void offer(struct found *f, struct record *record, const char *name, struct wanted wanted)
+{
+    uint32_t bit = 1u << record->config.variant;
+
+    if (!(wanted.variants & bit)) {
+        f->others |= bit;
+    } else if (!f->record || rank(record, wanted) < rank(f->record, wanted)) {
+        f->record = record;
+        f->name = name;
+    }
+}
+
+static void find_name(struct images *images, const char *name, struct wanted wanted, struct found *f)
 {
     for (size_t i = 0; i < images->count; i++)
         for (char **n = images->list[i]->names; *n; n++)
-            if (strcmp(*n, name) == 0) {
-                *ret_name = *n;
-                return images->list[i];
-            }
-    return NULL;
+            if (strcmp(*n, name) == 0)
+                offer(f, images->list[i], *n, wanted);
 }
 
 /* "nginx" also finds what docker and podman would have meant, and stored under the full name. */
-static struct record *find_short(struct images *images, const char *name, const char **ret_name)
+static void find_short(struct images *images, const char *name, struct wanted wanted, struct found *f)
 {
     static const char *const prefixes[] = {"", "docker.io/library/", "docker.io/", "localhost/"};
     char full[IMAGE_REF_SIZE + 32];
-    struct record *found = NULL;
 
-    for (size_t i = 0; !found && i < sizeof(prefixes) / sizeof(*prefixes); i++) {
+    for (size_t i = 0; !f->record && i < sizeof(prefixes) / sizeof(*prefixes); i++) {
         snprintf(full, sizeof(full), "%s%s", prefixes[i], name);
-        found = find_name(images, full, ret_name);
+        find_name(images, full, wanted, f);
     }
-    return found;
 }
 
 static int not_found(struct images *images, const char *ref, struct error **err)
@@ -151,6 +173,40 @@ static int not_found(struct images *images, const char *ref, struct error **err)
     else
         error_hint(err,
                    "import one (coracle image import FILE) or pull it (coracle pull NAME); coracle images lists them");
+    return -ENOENT;
+}
+
+static void list_variants(uint32_t bits, const char *between, char *ret, size_t size)
+{
+    size_t used = 0;
+
+    *ret = '\0';
+    for (int v = 0; v < VARIANT_COUNT; v++)
+        if (bits & 1u << v)
+            used += (size_t)snprintf(ret + used, size - used, "%s%s", used ? between : "",
+                                     variant_name((enum image_variant)v));
+}
+
+/* The name is known, but as something this technology (or request) cannot use. */
+static int wrong_guest(const char *ref, struct wanted wanted, uint32_t others, struct error **err)
+{
+    char there[64], needed[64];
+
+    list_variants(others, " and ", there, sizeof(there));
+    list_variants(wanted.variants, " or ", needed, sizeof(needed));
+    if (!wanted.technology) {
+        error_set(err, ENOENT, "IMAGE_WRONG_GUEST", "image \"%.255s\" is here for guest %s, not for %s", ref, there,
+                  needed);
+        error_hint(err, "coracle images lists the variants of each name");
+        return -ENOENT;
+    }
+    error_set(err, ENOENT, "IMAGE_WRONG_GUEST",
+              "image \"%.255s\" is here for guest %s only; technology %s needs one for %s", ref, there,
+              wanted.technology, needed);
+    error_hint(err,
+               "make it from the same sources (coracle build APP --for %s -o FILE) or get it, then: coracle image "
+               "import FILE %.255s; coracle images lists the variants of each name",
+               wanted.technology, ref);
     return -ENOENT;
 }
 
@@ -170,39 +226,59 @@ static int find_prefix(struct images *images, const char *ref, const char *digit
         }
         found = images->list[i];
     }
-    if (!found)
-        return not_found(images, ref, err);
     *ret = found;
     return 0;
 }
 
-int images_find(struct images *images, const char *ref, struct record **ret, const char **ret_name, struct error **err)
+/* "name@sha256:HEX": the digest decides; the name counts when the image has it. */
+static void find_pinned(struct images *images, const struct image_reference *pinned, struct wanted wanted,
+                        struct found *f)
 {
-    const char *digits = image_digest_prefix(ref), *name = NULL;
-    struct record *found = find_name(images, ref, &name); /* as pulled, with its digest */
+    struct record *record = images_find_digest(images, pinned->digest);
+    struct found by_name = {0};
+
+    if (!record)
+        return;
+    find_short(images, pinned->name, (struct wanted){.variants = 1u << record->config.variant}, &by_name);
+    offer(f, record, by_name.record == record ? by_name.name : NULL, wanted);
+}
+
+int images_find(struct images *images, const char *ref, struct wanted wanted, struct record **ret,
+                const char **ret_name, struct error **err)
+{
+    const char *digits = image_digest_prefix(ref);
     struct image_reference parsed;
+    struct record *record = NULL;
+    struct found f = {0};
+    int r = 0;
 
-    if (!found && image_reference_parse(ref, &parsed, NULL) == 0) {
-        found = find_short(images, parsed.name, &name);
-        if (parsed.digest[0] && (!found || strcmp(found->digest, parsed.digest) != 0)) {
-            found = images_find_digest(images, parsed.digest);
-            name = NULL;
-        }
+    find_name(images, ref, wanted, &f); /* as pulled, with its digest */
+    if (!f.record && image_reference_parse(ref, &parsed, NULL) == 0) {
+        if (parsed.digest[0])
+            find_pinned(images, &parsed, wanted, &f);
+        else
+            find_short(images, parsed.name, wanted, &f);
     }
-    if (!found && digits)
-        return *ret_name = NULL, find_prefix(images, ref, digits, ret, err);
-    if (!found)
-        return not_found(images, ref, err);
-    *ret = found;
-    *ret_name = name;
+    if (!f.record && digits)
+        r = find_prefix(images, ref, digits, &record, err);
+    if (r < 0)
+        return r;
+    if (record)
+        offer(&f, record, NULL, wanted);
+    if (!f.record)
+        return f.others ? wrong_guest(ref, wanted, f.others, err) : not_found(images, ref, err);
+    *ret = f.record;
+    *ret_name = f.name;
     return 0;
 }
 
-static int ops_find(void *context, const char *reference, struct image_view *ret, struct error **err)
+static int ops_find(void *context, const char *reference, const struct technology *technology, struct image_view *ret,
+                    struct error **err)
 {
+    struct wanted wanted = {variants_of(technology->guest_kind), technology->prefers, technology->name};
     struct record *record;
     const char *name;
-    int r = images_find(context, reference, &record, &name, err);
+    int r = images_find(context, reference, wanted, &record, &name, err);
 
     if (r < 0)
         return r;
@@ -216,7 +292,7 @@ static int ops_find(void *context, const char *reference, struct image_view *ret
 
 /* ---- showing ---- */
 
-void images_render_list(struct images *images, struct buffer *out)
+void images_render_list(struct images *images, uint32_t variants, struct buffer *out)
 {
     bool first = true;
 
@@ -224,6 +300,8 @@ void images_render_list(struct images *images, struct buffer *out)
     for (size_t i = images->count; i-- > 0;) {
         const struct record *record = images->list[i];
 
+        if (!(variants & 1u << record->config.variant))
+            continue;
         for (char **n = record->names; *n || n == record->names; n++) {
             if (!first)
                 buffer_char(out, ',');
@@ -236,11 +314,11 @@ void images_render_list(struct images *images, struct buffer *out)
     buffer_text(out, "]}");
 }
 
-int images_render(struct images *images, const char *ref, struct buffer *out, struct error **err)
+int images_render(struct images *images, const char *ref, uint32_t variants, struct buffer *out, struct error **err)
 {
     struct record *record;
     const char *name;
-    int r = images_find(images, ref, &record, &name, err);
+    int r = images_find(images, ref, (struct wanted){.variants = variants}, &record, &name, err);
 
     if (r == 0)
         record_render(record, name, out);
@@ -257,40 +335,50 @@ static void removal_free(struct removal *x)
         link = &(*link)->next;
     if (link && *link)
         *link = x->next;
-    record_free(x->record);
+    for (size_t i = 0; i < x->count; i++)
+        record_free(x->records[i]);
     free(x->name);
     free(x);
 }
 
 static void put_back(struct removal *x)
 {
-    struct record *record = x->record ? x->record : images_find_digest(x->images, x->digest);
+    for (size_t i = 0; i < x->count; i++) {
+        struct record *named = x->records[i] ? NULL : images_find_digest(x->images, x->gone[i].digest);
 
-    if (x->record)
-        images_insert(x->images, take_ptr(x->record), NULL);
-    else if (record && x->name)
-        images_name(x->images, record, x->name, NULL);
+        if (x->records[i])
+            images_insert(x->images, take_ptr(x->records[i]), NULL);
+        else if (named && x->name)
+            images_name(x->images, named, x->name, NULL);
+    }
+}
+
+static void one_removed(struct removal *x, size_t i)
+{
+    const struct record *record = x->records[i];
+    auto_buffer struct buffer detail = {0};
+
+    for (size_t j = 0; record && j < record->config.layer_count; j++)
+        jobs_add(x->images, JOB_REMOVE_LAYER, NULL, record->config.layers[j]);
+    buffer_text(&detail, "{\"reference\":");
+    buffer_json(&detail, x->name ? x->name : x->gone[i].digest);
+    buffer_printf(&detail, ",\"digest\":\"%s\",\"guest\":\"%s\"}", x->gone[i].digest,
+                  variant_name(x->gone[i].variant));
+    core_event_add(x->images->core, "image.removed", NULL, NULL, NULL, detail.data);
 }
 
 static void removal_committed(void *context, const struct error *err)
 {
     struct removal *x = context;
-    auto_buffer struct buffer detail = {0};
 
     if (!x->images) { /* the store was closed; the orphan search of the next start removes the layers */
         removal_free(x);
         return;
     }
-    if (err) {
+    if (err)
         put_back(x);
-    } else {
-        for (size_t i = 0; x->record && i < x->record->config.layer_count; i++)
-            jobs_add(x->images, JOB_REMOVE_LAYER, NULL, x->record->config.layers[i]);
-        buffer_text(&detail, "{\"reference\":");
-        buffer_json(&detail, x->name ? x->name : x->digest);
-        buffer_printf(&detail, ",\"digest\":\"%s\"}", x->digest);
-        core_event_add(x->images->core, "image.removed", NULL, NULL, NULL, detail.data);
-    }
+    for (size_t i = 0; !err && i < x->count; i++)
+        one_removed(x, i);
     if (x->done)
         x->done(x->context, err);
     removal_free(x);
@@ -310,18 +398,61 @@ static int check_unused(struct images *images, const struct record *record, stru
     return -EBUSY;
 }
 
-int images_remove(struct images *images, const char *ref, core_done done, void *context, struct error **err)
+/* Every image that goes: the one found by its digest, or all wanted variants of the name. */
+static size_t choose_gone(struct images *images, struct record *found, const char *name, uint32_t variants,
+                          struct record *ret[VARIANT_COUNT])
 {
+    size_t n = 0;
+
+    if (!name) {
+        ret[n++] = found;
+        return n;
+    }
+    for (size_t i = 0; i < images->count && n < VARIANT_COUNT; i++)
+        if (has_name(images->list[i], name) && variants & 1u << images->list[i]->config.variant)
+            ret[n++] = images->list[i];
+    return n;
+}
+
+static int removal_fill(struct removal *x, struct record *const *records, size_t count, struct error **err)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct gone *gone = &x->gone[x->count++];
+        int r;
+
+        memcpy(gone->digest, records[i]->digest, sizeof(gone->digest));
+        gone->variant = records[i]->config.variant;
+        gone->whole = !x->name || strv_count(records[i]->names) < 2;
+        if (gone->whole && (r = check_unused(x->images, records[i], err)) < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* The records are taken out when the database has the order to forget them; put_back() when it fails. */
+static void take_out(struct removal *x, struct record *const *records)
+{
+    x->next = x->images->removals;
+    x->images->removals = x;
+    for (size_t i = 0; i < x->count; i++) {
+        if (x->gone[i].whole) {
+            images_take_out(x->images, records[i]);
+            x->records[i] = records[i];
+        } else {
+            images_unname(records[i], x->name);
+        }
+    }
+}
+
+int images_remove(struct images *images, const char *ref, uint32_t variants, core_done done, void *context,
+                  struct error **err)
+{
+    struct record *record, *records[VARIANT_COUNT];
     struct removal *x;
-    struct record *record;
     const char *name;
-    bool whole;
-    int r = images_find(images, ref, &record, &name, err);
+    int r = images_find(images, ref, (struct wanted){.variants = variants}, &record, &name, err);
 
     if (r < 0)
-        return r;
-    whole = !name || strv_count(record->names) < 2;
-    if (whole && (r = check_unused(images, record, err)) < 0)
         return r;
     x = calloc(1, sizeof(*x));
     if (!x || (name && !(x->name = strdup(name)))) {
@@ -331,21 +462,15 @@ int images_remove(struct images *images, const char *ref, core_done done, void *
     x->images = images;
     x->done = done;
     x->context = context;
-    memcpy(x->digest, record->digest, sizeof(x->digest));
-    r = images_table_remove(images, record->digest, whole ? NULL : name, removal_committed, x, err);
+    r = removal_fill(x, records, choose_gone(images, record, name, variants, records), err);
+    if (r == 0)
+        r = images_table_remove(images, x->gone, x->count, x->name, removal_committed, x, err);
     if (r < 0) {
         free(x->name);
         free(x);
         return r;
     }
-    x->next = images->removals;
-    images->removals = x;
-    if (whole) {
-        images_take_out(images, record);
-        x->record = record;
-    } else {
-        images_unname(record, x->name);
-    }
+    take_out(x, records);
     return 0;
 }
 

@@ -19,14 +19,17 @@ struct image_upload;
 int images_open(struct core *, struct images **ret, struct error **err);
 void images_close(struct images *); /* accepts NULL */
 
-/* {"items": [IMAGE...]}, newest first. */
-void images_render_list(struct images *, struct buffer *out);
-/* ref: a reference, "sha256:HEX", or a unique prefix (>= 4 digits) of HEX. IMAGE_NOT_FOUND, AMBIGUOUS_NAME. */
-int images_render(struct images *, const char *ref, struct buffer *out, struct error **err);
+/* variants: bits 1 << enum image_variant, VARIANT_ALL for any. {"items": [IMAGE...]}, newest first. */
+void images_render_list(struct images *, uint32_t variants, struct buffer *out);
+/* ref: a reference, "sha256:HEX", or a unique prefix (>= 4 digits) of HEX; of several variants the first is shown.
+ * IMAGE_NOT_FOUND, IMAGE_WRONG_GUEST, AMBIGUOUS_NAME. */
+int images_render(struct images *, const char *ref, uint32_t variants, struct buffer *out, struct error **err);
 
-/* DELETE /v1/images/{ref}: a reference beside others only loses the name. IMAGE_IN_USE names who uses it. done comes
- * when it is committed; the layers follow in the background. */
-int images_remove(struct images *, const char *ref, core_done done, void *context, struct error **err);
+/* DELETE /v1/images/{ref}: all these variants of a name or none, or the one with the digest. A reference beside others
+ * only loses the name. IMAGE_IN_USE names who uses it. done comes when it is committed; the layers follow in the
+ * background. */
+int images_remove(struct images *, const char *ref, uint32_t variants, core_done done, void *context,
+                  struct error **err);
 
 /* POST /v1/images. name: as in the query, NULL: the archive's own name or none. entrypoint: the query's JSON (a list
  * of strings) or NULL; only for a plain root file system. Both are checked here: call it before the body is read. */

@@ -25,7 +25,7 @@ struct record {
     char format[8];
     char **names;               /* NULL-terminated, sorted by age; may be empty */
     struct image_config config; /* its strings are owned here, layers uppermost first */
-    char *user, *workdir;
+    char *user, *workdir, *parameters;
     json_t *result; /* what coracle-unpack said, as it is stored */
 };
 
@@ -56,12 +56,19 @@ struct images {
 
 /* images.c: records */
 struct record *images_find_digest(struct images *, const char *digest);
-/* The record behind what a user wrote; *ret_name is the name it was found by, NULL when by digest. */
-int images_find(struct images *, const char *ref, struct record **ret, const char **ret_name, struct error **err);
+/* The record behind what a user wrote; *ret_name is the name it was found by, NULL when by digest. A name may stand for
+ * one image of each variant: the first of `prefers`, else the first of `wanted` (bits 1 << variant) is meant.
+ * IMAGE_NOT_FOUND; IMAGE_WRONG_GUEST when that name or digest stands for other variants only. */
+struct wanted {
+    uint32_t variants, prefers;
+    const char *technology; /* for messages, NULL: none */
+};
+int images_find(struct images *, const char *ref, struct wanted, struct record **ret, const char **ret_name,
+                struct error **err);
 int images_insert(struct images *, struct record *owned, struct error **err);
 void images_take_out(struct images *, struct record *);
 bool images_layer_used(const struct images *, const char *layer);
-/* Gives a name to a record, taking it from another one. */
+/* Gives a name to a record, taking it from another one of the same variant. */
 int images_name(struct images *, struct record *, const char *name, struct error **err);
 void images_unname(struct record *, const char *name);
 
@@ -76,8 +83,14 @@ int record_set_entrypoint(struct record *, const json_t *entrypoint, struct erro
 /* images_table.c: rows */
 int images_table_open(struct images *, struct error **err);
 int images_table_put(struct images *, const struct record *, core_done done, void *context, struct error **err);
-int images_table_remove(struct images *, const char *digest, const char *name, core_done done, void *context,
-                        struct error **err);
+struct gone {
+    char digest[IMAGE_DIGEST_TEXT_SIZE];
+    enum image_variant variant;
+    bool whole; /* the image; else only the name it had */
+};
+/* All of them or none. */
+int images_table_remove(struct images *, const struct gone *gone, size_t count, const char *name, core_done done,
+                        void *context, struct error **err);
 
 /* images_import.c */
 struct import_origin {

@@ -23,6 +23,7 @@ void record_free(struct record *r)
     strv_free(r->config.env);
     free(r->user);
     free(r->workdir);
+    free(r->parameters);
     json_decref(r->result);
     free(r);
 }
@@ -94,6 +95,36 @@ static int read_layers(const json_t *list, struct image_config *c, struct error 
     return 0;
 }
 
+/* A machine's image; without "guest" it is a container's. Which files it has was seen by the reader. */
+static int read_guest(const json_t *j, struct record *r, struct error **err)
+{
+    const char *guest = json_string_value(json_object_get(j, "guest")), *boot = json_string_value(json_object_get(j, "boot"));
+    const char *disk = json_string_value(json_object_get(j, "disk"));
+    struct image_config *c = &r->config;
+    int x = 0;
+
+    c->variant = VARIANT_PROCESS;
+    if (json_object_get(j, "guest") && (!guest || variant_parse(guest, &c->variant) < 0))
+        return malformed(err, "guest");
+    c->guest = variant_guest(c->variant);
+    if (c->variant == VARIANT_PROCESS)
+        return 0;
+    c->boot = boot ? boot_find(c->variant, boot) : NULL;
+    if (!c->boot || c->layer_count != 1)
+        return malformed(err, "boot");
+    if (disk && strcmp(disk, "disk.raw") != 0 && strcmp(disk, "disk.qcow2") != 0)
+        return malformed(err, "disk");
+    c->disk = !disk ? NULL : strcmp(disk, "disk.raw") == 0 ? "disk.raw" : "disk.qcow2";
+    c->initrd = json_is_true(json_object_get(j, "initrd"));
+    if (json_object_get(j, "memory") && (get_u64(j, "memory", &c->memory_min) < 0 || c->memory_min > GUEST_MEMORY_MAX))
+        return malformed(err, "memory");
+    x = get_text(j, "parameters", &r->parameters, err);
+    if (x == 0 && r->parameters && !guest_parameters_valid(r->parameters))
+        return malformed(err, "parameters");
+    c->parameters = r->parameters;
+    return x;
+}
+
 static int read_config(const json_t *j, struct record *r, struct error **err)
 {
     uint64_t signal = 0;
@@ -107,6 +138,8 @@ static int read_config(const json_t *j, struct record *r, struct error **err)
         result = get_text(j, "user", &r->user, err);
     if (result == 0)
         result = get_text(j, "workdir", &r->workdir, err);
+    if (result == 0)
+        result = read_guest(j, r, err);
     if (result < 0)
         return result;
     if (json_object_get(j, "stop_signal") && (get_u64(j, "stop_signal", &signal) < 0 || signal > 64))
@@ -212,6 +245,17 @@ static void render_strings(const char *key, char *const *list, struct buffer *ou
     buffer_text(out, "],");
 }
 
+static void render_boot(const struct image_config *c, struct buffer *out)
+{
+    if (c->variant == VARIANT_PROCESS)
+        return;
+    buffer_printf(out, ",\"boot\":\"%s\",\"parameters\":", c->boot);
+    buffer_json(out, c->parameters ? c->parameters : "");
+    buffer_text(out, ",\"memory\":");
+    buffer_u64(out, c->memory_min);
+    buffer_printf(out, ",\"initrd\":%s,\"disk\":\"%s\"", c->initrd ? "true" : "false", c->disk ? c->disk : "");
+}
+
 static void render_config(const struct image_config *c, struct buffer *out)
 {
     buffer_text(out, "\"config\":{");
@@ -229,6 +273,7 @@ static void render_config(const struct image_config *c, struct buffer *out)
         buffer_printf(out, "\"SIG%s\"", sigabbrev_np(c->stop_signal));
     else
         buffer_text(out, "\"\"");
+    render_boot(c, out);
     buffer_char(out, '}');
 }
 
@@ -243,7 +288,7 @@ void record_render(const struct record *r, const char *name, struct buffer *out)
     buffer_text(out, ",\"layers\":[");
     for (size_t i = r->config.layer_count; i-- > 0;) /* lowest first, as in an OCI configuration */
         buffer_printf(out, "\"%s\"%s", r->config.layers[i], i ? "," : "");
-    buffer_printf(out, "],\"format\":\"%s\",\"created_at\":", r->format);
+    buffer_printf(out, "],\"format\":\"%s\",\"guest\":\"%s\",\"created_at\":", r->format, variant_name(r->config.variant));
     buffer_json_time(out, r->created_ns);
     buffer_char(out, ',');
     render_config(&r->config, out);

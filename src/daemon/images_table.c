@@ -9,10 +9,7 @@
 #include "base/strv.h"
 #include "daemon/images_internal.h"
 
-static const char schema[] = "CREATE TABLE IF NOT EXISTS image ("
-                             "  digest TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, result TEXT NOT NULL) STRICT;"
-                             "CREATE TABLE IF NOT EXISTS image_name ("
-                             "  reference TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;";
+/* The tables image and image_name are the store's (store/store.c: migrations): names are unique per variant. */
 
 /* What a write needs, copied: the record may have changed by the time of the commit. */
 struct row {
@@ -20,7 +17,10 @@ struct row {
     uint64_t created_ns;
     char *result; /* NULL: the image itself is not written */
     char **names;
-    char *name; /* removal: this name only; NULL: all of the image */
+    const char *variant;
+    char *name; /* removal: the name */
+    struct gone gone[VARIANT_COUNT];
+    size_t gone_count;
     core_done done;
     void *context;
 };
@@ -41,8 +41,9 @@ static void row_done(void *context, const struct error *err)
     row_free(row);
 }
 
-/* Runs one statement with up to three texts; number is bound as the second value when created is true. */
-static int run(struct sqlite3 *db, const char *sql, const char *first, const uint64_t *number, const char *last)
+/* Runs one statement with one to three texts; number is bound as the second value when there is one. */
+static int run(struct sqlite3 *db, const char *sql, const char *first, const uint64_t *number, const char *second,
+               const char *third)
 {
     sqlite3_stmt *s = NULL;
     int at = 1, r = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
@@ -51,8 +52,10 @@ static int run(struct sqlite3 *db, const char *sql, const char *first, const uin
         r = sqlite3_bind_text(s, at++, first, -1, SQLITE_STATIC);
     if (r == SQLITE_OK && number)
         r = sqlite3_bind_int64(s, at++, (sqlite3_int64)*number);
-    if (r == SQLITE_OK && last)
-        r = sqlite3_bind_text(s, at++, last, -1, SQLITE_STATIC);
+    if (r == SQLITE_OK && second)
+        r = sqlite3_bind_text(s, at++, second, -1, SQLITE_STATIC);
+    if (r == SQLITE_OK && third)
+        r = sqlite3_bind_text(s, at++, third, -1, SQLITE_STATIC);
     if (r == SQLITE_OK)
         r = sqlite3_step(s);
     sqlite3_finalize(s);
@@ -62,22 +65,32 @@ static int run(struct sqlite3 *db, const char *sql, const char *first, const uin
 static int write_put(struct sqlite3 *db, void *context)
 {
     const struct row *row = context;
-    int r = run(db, "INSERT OR REPLACE INTO image VALUES (?, ?, ?)", row->digest, &row->created_ns, row->result);
+    int r = run(db, "INSERT OR REPLACE INTO image VALUES (?, ?, ?)", row->digest, &row->created_ns, row->result, NULL);
 
     for (char **name = row->names; r == SQLITE_OK && name && *name; name++)
-        r = run(db, "INSERT OR REPLACE INTO image_name VALUES (?, ?)", *name, NULL, row->digest);
+        r = run(db, "INSERT OR REPLACE INTO image_name VALUES (?, ?, ?)", *name, NULL, row->variant, row->digest);
     return r;
+}
+
+static int remove_one(struct sqlite3 *db, const struct gone *gone, const char *name)
+{
+    int r;
+
+    if (!gone->whole)
+        return run(db, "DELETE FROM image_name WHERE reference = ? AND guest = ?", name, NULL,
+                   variant_name(gone->variant), NULL);
+    r = run(db, "DELETE FROM image_name WHERE digest = ?", gone->digest, NULL, NULL, NULL);
+    return r == SQLITE_OK ? run(db, "DELETE FROM image WHERE digest = ?", gone->digest, NULL, NULL, NULL) : r;
 }
 
 static int write_remove(struct sqlite3 *db, void *context)
 {
     const struct row *row = context;
-    int r;
+    int r = SQLITE_OK;
 
-    if (row->name)
-        return run(db, "DELETE FROM image_name WHERE reference = ?", row->name, NULL, NULL);
-    r = run(db, "DELETE FROM image_name WHERE digest = ?", row->digest, NULL, NULL);
-    return r == SQLITE_OK ? run(db, "DELETE FROM image WHERE digest = ?", row->digest, NULL, NULL) : r;
+    for (size_t i = 0; r == SQLITE_OK && i < row->gone_count; i++)
+        r = remove_one(db, &row->gone[i], row->name);
+    return r;
 }
 
 static int hand_over(struct images *images, struct row *row, int (*write)(struct sqlite3 *, void *), struct error **err)
@@ -97,6 +110,7 @@ int images_table_put(struct images *images, const struct record *record, core_do
     if (row) {
         memcpy(row->digest, record->digest, sizeof(row->digest));
         row->created_ns = record->created_ns;
+        row->variant = variant_name(record->config.variant);
         row->result = json_dumps(record->result, JSON_COMPACT);
         row->names = strv_copy(record->names);
         row->done = done;
@@ -110,13 +124,14 @@ int images_table_put(struct images *images, const struct record *record, core_do
     return hand_over(images, row, write_put, err);
 }
 
-int images_table_remove(struct images *images, const char *digest, const char *name, core_done done, void *context,
-                        struct error **err)
+int images_table_remove(struct images *images, const struct gone *gone, size_t count, const char *name, core_done done,
+                        void *context, struct error **err)
 {
     struct row *row = calloc(1, sizeof(*row));
 
     if (row) {
-        memcpy(row->digest, digest, strlen(digest) + 1);
+        memcpy(row->gone, gone, count * sizeof(*gone));
+        row->gone_count = count;
         row->name = name ? strdup(name) : NULL;
         row->done = done;
         row->context = context;
@@ -170,10 +185,7 @@ static int load(struct images *images, const char *sql, int (*one)(struct images
 
 int images_table_open(struct images *images, struct error **err)
 {
-    int r;
+    int r = load(images, "SELECT digest, created_ns, result FROM image ORDER BY created_ns", load_image, err);
 
-    if (sqlite3_exec(core_database(images->core), schema, NULL, NULL, NULL) != SQLITE_OK)
-        return failed(images, err);
-    r = load(images, "SELECT digest, created_ns, result FROM image ORDER BY created_ns", load_image, err);
     return r == 0 ? load(images, "SELECT reference, digest FROM image_name ORDER BY rowid", load_name, err) : r;
 }

@@ -254,7 +254,7 @@ int instance_plan(struct core *core, struct instance *i, const struct vnf_spec *
     if (i->image_digest) {
         if (!core->images)
             return error_set(err, ENOENT, "IMAGE_NOT_FOUND", "this daemon was built without an image store");
-        r = core->images->find(core->images_context, i->image_digest, &image, err);
+        r = core->images->find(core->images_context, i->image_digest, i->technology, &image, err);
     }
     if (r < 0)
         return r;

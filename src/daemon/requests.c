@@ -82,7 +82,7 @@ static int choose_image(struct core *core, const struct vnf_spec *spec, struct i
         return 0;
     if (!core->images)
         return error_set(err, ENOENT, "IMAGE_NOT_FOUND", "this daemon was built without an image store");
-    int r = core->images->find(core->images_context, spec->image, &image, err);
+    int r = core->images->find(core->images_context, spec->image, i->technology, &image, err);
     if (r < 0)
         return r;
     i->image_digest = strdup(image.digest);

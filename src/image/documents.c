@@ -275,6 +275,7 @@ void image_run_clear(struct image_run *run)
     json_decref(run->exposed_ports);
     free(run->user);
     free(run->workdir);
+    image_guest_clear(&run->guest);
     *run = (struct image_run){0};
 }
 
@@ -353,6 +354,8 @@ static int parse_run(const char *what, const json_t *config, struct image_run *r
         r = get_strings(what, config, "Env", &run->env, err);
     if (r == 0)
         r = get_pairs(what, config, run, err);
+    if (r == 0)
+        r = image_guest_parse(what, run->labels, &run->guest, err);
     if (r == 0)
         r = get_word(what, config, "User", 256, &run->user, err);
     if (r == 0)

@@ -142,7 +142,7 @@ static int import_layer(struct import *in, struct stream *blob, const char *expe
             r = ops->layer_begin(in->sink, in->image.layer_count == 0, err);
     }
     if (r == 0)
-        r = layer_read(tar, &in->budget, ops, in->sink, err);
+        r = layer_read(tar, &in->budget, &in->image.boot, ops, in->sink, err);
     if (r == 0) {
         digest_hex(tap, found);
         if (expected && strcmp(expected, found) != 0)
@@ -508,6 +508,8 @@ int image_read(int fd, const struct image_limits *limits, const struct image_sin
     in->members.fd = -1;
     set_machine(in->machine, sizeof(in->machine));
     r = fstat(fd, &st) < 0 ? error_set_errno(err, errno, "INTERNAL", "no archive") : read_archive(in, fd, err);
+    if (r == 0)
+        r = image_boot_check(&in->image.boot, &in->image.run.guest, in->image.layer_count, err);
     members_clear(&in->members);
     if (r < 0) {
         image_clear(&in->image);

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "image/digest.h"
+#include "image/guest.h"
 #include "image/path.h"
 
 enum {
@@ -82,6 +83,7 @@ struct image_run {                      /* how to run it: the config object of t
     json_t *exposed_ports;              /* array of "80/tcp", or NULL */
     char *user, *workdir;               /* NULL: none */
     int stop_signal;                    /* 0: none */
+    struct image_guest guest;
 };
 
 struct image {
@@ -93,6 +95,7 @@ struct image {
     size_t layer_count;
     uint64_t shipped_bytes, unpacked_bytes, files;
     struct image_run run;
+    struct image_boot boot; /* meaningful for a machine only */
 };
 
 /* fd: the archive, a regular file. *ret is zeroed by the caller and freed with image_clear() after success. */

@@ -13,6 +13,7 @@ struct reader {
     struct archive *archive;
     struct stream *tar;
     struct image_budget *budget;
+    struct image_boot *boot;
     const struct image_sink_ops *ops;
     void *sink;
     char path[IMAGE_PATH_SIZE], target[IMAGE_PATH_SIZE];
@@ -202,6 +203,8 @@ static int read_entries(struct reader *r, struct error **err)
         result = fill_entry(r, e, err);
         if (result == 0)
             result = count_file(r, err);
+        if (result == 0)
+            image_boot_note(r->boot, &r->entry);
         if (result == 0 && r->ops)
             result = r->ops->entry(r->sink, &r->entry, err);
         if (result == 0 && r->entry.kind == ENTRY_FILE)
@@ -211,8 +214,8 @@ static int read_entries(struct reader *r, struct error **err)
     }
 }
 
-int layer_read(struct stream *tar, struct image_budget *budget, const struct image_sink_ops *ops, void *sink,
-               struct error **err)
+int layer_read(struct stream *tar, struct image_budget *budget, struct image_boot *boot,
+               const struct image_sink_ops *ops, void *sink, struct error **err)
 {
     auto_free struct reader *r = calloc(1, sizeof(*r));
     auto_archive struct archive *a = NULL;
@@ -226,6 +229,7 @@ int layer_read(struct stream *tar, struct image_budget *budget, const struct ima
     r->archive = a;
     r->tar = tar;
     r->budget = budget;
+    r->boot = boot;
     r->ops = ops;
     r->sink = sink;
     result = read_entries(r, err);

@@ -8,9 +8,9 @@
 
 /*
  * Reads tar (decompressed, its tap set) to the end, so that the tap has seen every byte, and gives each entry to the
- * sink; ops NULL only checks. Counts files and bytes against budget.
+ * sink; ops NULL only checks. Counts files and bytes against budget, notes in boot what a machine would boot from.
  */
-int layer_read(struct stream *tar, struct image_budget *budget, const struct image_sink_ops *ops, void *sink,
-               struct error **err);
+int layer_read(struct stream *tar, struct image_budget *budget, struct image_boot *boot,
+               const struct image_sink_ops *ops, void *sink, struct error **err);
 
 #endif

@@ -46,6 +46,7 @@
     X(IMAGE_PATH_ESCAPE, 422, 1)                                                                                       \
     X(IMAGE_TOO_LARGE, 422, 1)                                                                                         \
     X(IMAGE_WRONG_ARCHITECTURE, 422, 2)                                                                                \
+    X(IMAGE_WRONG_GUEST, 422, 2)                                                                                       \
     X(IMAGE_PULL_FAILED, 502, 1)                                                                                       \
     X(NO_SPACE, 507, 1)                                                                                                \
     X(NO_MEMORY, 507, 1)                                                                                               \

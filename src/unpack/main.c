@@ -87,10 +87,28 @@ static json_t *render_run(const struct image_run *run)
     return j;
 }
 
+/* What boots, in the config of the answer; a container's image says nothing. */
+static void render_guest(const struct image_guest *guest, const struct image_boot *boot, json_t *j)
+{
+    if (guest->variant == VARIANT_PROCESS)
+        return;
+    json_object_set_new(j, "guest", json_string(variant_name(guest->variant)));
+    json_object_set_new(j, "boot", json_string(guest->boot));
+    if (guest->parameters)
+        json_object_set_new(j, "parameters", json_string(guest->parameters));
+    if (guest->memory_min)
+        json_object_set_new(j, "memory", json_integer((json_int_t)guest->memory_min));
+    if (boot->initrd)
+        json_object_set_new(j, "initrd", json_true());
+    if (boot->raw || boot->qcow2)
+        json_object_set_new(j, "disk", json_string(boot->raw ? "disk.raw" : "disk.qcow2"));
+}
+
 static json_t *render_image(const struct image *image, struct tree_dropped dropped)
 {
-    json_t *layers = json_array(), *j = json_object();
+    json_t *layers = json_array(), *j = json_object(), *config = render_run(&image->run);
 
+    render_guest(&image->run.guest, &image->boot, config);
     for (size_t i = 0; i < image->layer_count; i++)
         json_array_append_new(layers, json_string(image->layers[i]));
     json_object_set_new(j, "format", json_string(image_format_name(image->format)));
@@ -101,7 +119,7 @@ static json_t *render_image(const struct image *image, struct tree_dropped dropp
     json_object_set_new(j, "unpacked_bytes", json_integer((json_int_t)image->unpacked_bytes));
     json_object_set_new(j, "files", json_integer((json_int_t)image->files));
     json_object_set_new(j, "layers", layers);
-    json_object_set_new(j, "config", render_run(&image->run));
+    json_object_set_new(j, "config", config);
     json_object_set_new(j, "dropped_devices", json_integer((json_int_t)dropped.devices));
     json_object_set_new(j, "dropped_xattrs", json_integer((json_int_t)dropped.xattrs));
     return j;

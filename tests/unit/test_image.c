@@ -210,6 +210,73 @@ static void documents_are_bounded(void **state)
     json_decref(j);
 }
 
+static void guests_are_what_their_labels_say(void **state)
+{
+    static const struct {
+        const char *labels, *boot; /* boot NULL: refused */
+        enum image_variant variant;
+    } cases[] = {
+        {"{}", "", VARIANT_PROCESS},
+        {"{\"org.coracle.guest\":\"process\"}", "", VARIANT_PROCESS},
+        {"{\"org.coracle.guest\":\"unikernel\"}", "unikernel", VARIANT_UNIKERNEL},
+        {"{\"org.coracle.guest\":\"unikernel\",\"org.coracle.boot\":\"multiboot\"}", "multiboot", VARIANT_UNIKERNEL},
+        {"{\"org.coracle.guest\":\"linux\",\"org.coracle.boot\":\"pvh\"}", "pvh", VARIANT_LINUX},
+        {"{\"org.coracle.guest\":\"linux\",\"org.coracle.boot\":\"\"}", "linux", VARIANT_LINUX},
+        {"{\"org.coracle.guest\":\"disk\"}", "disk", VARIANT_DISK},
+        {"{\"org.coracle.guest\":\"disk\",\"org.coracle.boot\":\"linux\"}", NULL, 0},
+        {"{\"org.coracle.guest\":\"\"}", NULL, 0},
+        {"{\"org.coracle.guest\":\"Linux\"}", NULL, 0},
+        {"{\"org.coracle.guest\":\"linux\\u0000\"}", NULL, 0},
+        {"{\"org.coracle.boot\":\"linux\"}", NULL, 0},
+        {"{\"org.coracle.guest\":\"linux\",\"org.coracle.memory\":\"64MiB\"}", NULL, 0},
+        {"{\"org.coracle.guest\":\"linux\",\"org.coracle.memory\":\"-1\"}", NULL, 0},
+        {"{\"org.coracle.guest\":\"linux\",\"org.coracle.memory\":\"1099511627777\"}", NULL, 0},
+        {"{\"org.coracle.guest\":\"linux\",\"org.coracle.memory\":\"1099511627776\"}", "linux", VARIANT_LINUX},
+        {"{\"org.coracle.guest\":\"linux\",\"org.coracle.parameters\":\"a\\tb\"}", NULL, 0},
+        {"{\"org.coracle.guest\":\"linux\",\"org.coracle.parameters\":\"console=hvc0 -- x\"}", "linux", VARIANT_LINUX},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        json_t *labels = json_loads(cases[i].labels, JSON_ALLOW_NUL, NULL);
+        struct image_guest g = {0};
+        int r = image_guest_parse("x", labels, &g, NULL);
+
+        if ((r == 0) != (cases[i].boot != NULL))
+            fail_msg("labels %s gave %d", cases[i].labels, r);
+        assert_int_equal(g.variant, cases[i].variant);
+        if (r == 0)
+            assert_string_equal(g.boot ? g.boot : "", cases[i].boot);
+        image_guest_clear(&g);
+        json_decref(labels);
+    }
+}
+
+static void machines_have_what_they_boot(void **state)
+{
+    const struct image_guest kernel = {.variant = VARIANT_UNIKERNEL, .boot = "unikernel"};
+    const struct image_guest disk = {.variant = VARIANT_DISK, .boot = "disk"}, none = {.variant = VARIANT_PROCESS};
+    struct image_boot b = {0};
+
+    (void)state;
+    assert_int_equal(image_boot_check(&b, &none, 7, NULL), 0);
+    assert_true(image_boot_check(&b, &kernel, 1, NULL) < 0);
+    image_boot_note(&b, &(struct image_entry){.kind = ENTRY_SYMLINK, .path = "boot/kernel", .target = "/etc/shadow"});
+    assert_true(image_boot_check(&b, &kernel, 1, NULL) < 0);
+    image_boot_note(&b, &(struct image_entry){.kind = ENTRY_FILE, .path = "boot/kernel"});
+    assert_int_equal(image_boot_check(&b, &kernel, 1, NULL), 0);
+    assert_true(image_boot_check(&b, &kernel, 2, NULL) < 0);
+    assert_true(image_boot_check(&b, &disk, 1, NULL) < 0);
+    image_boot_note(&b, &(struct image_entry){.kind = ENTRY_FILE, .path = "boot/disk.raw"});
+    assert_int_equal(image_boot_check(&b, &disk, 1, NULL), 0);
+    image_boot_note(&b, &(struct image_entry){.kind = ENTRY_FILE, .path = "boot/disk.qcow2"});
+    assert_true(image_boot_check(&b, &disk, 1, NULL) < 0);
+    /* the file is replaced, or its directory is */
+    image_boot_note(&b, &(struct image_entry){.kind = ENTRY_WHITEOUT, .path = "boot/disk.qcow2"});
+    image_boot_note(&b, &(struct image_entry){.kind = ENTRY_SYMLINK, .path = "boot", .target = "/etc"});
+    assert_true(image_boot_check(&b, &kernel, 1, NULL) < 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,7 +284,8 @@ int main(void)
         cmocka_unit_test(whiteouts_are_told_apart),  cmocka_unit_test(names_are_printable_in_messages),
         cmocka_unit_test(references_are_normalised), cmocka_unit_test(references_at_the_bound),
         cmocka_unit_test(digests_and_prefixes),      cmocka_unit_test(stop_signals),
-        cmocka_unit_test(documents_are_bounded),
+        cmocka_unit_test(documents_are_bounded),     cmocka_unit_test(guests_are_what_their_labels_say),
+        cmocka_unit_test(machines_have_what_they_boot),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,17 +4,46 @@
 
 #include "daemon/api/server.h"
 
+/* guest=linux&guest=disk or guest=-process: the variants meant; all when there is no such parameter. */
+static int wanted_variants(const struct target *target, uint32_t *ret, struct error **err)
+{
+    uint32_t some = 0, without = 0;
+
+    for (size_t i = 0; i < target->query_count; i++) {
+        const char *text = target->query[i].value;
+        bool negated = *text == '-';
+        enum image_variant v;
+
+        if (variant_parse(text + negated, &v) < 0) {
+            error_set(err, EINVAL, "INVALID_VALUE", "guest: \"%.32s\" is no kind of guest", text + negated);
+            error_hint(err, "guests: process unikernel linux disk");
+            return -EINVAL;
+        }
+        *(negated ? &without : &some) |= 1u << v;
+    }
+    *ret = (some ? some : (uint32_t)VARIANT_ALL) & ~without;
+    return 0;
+}
+
 int get_images(struct request *request, struct error **err)
 {
-    images_render_list(request->api->images, &request->out);
+    uint32_t variants;
+    int r = wanted_variants(&request->target, &variants, err);
+
+    if (r < 0)
+        return r;
+    images_render_list(request->api->images, variants, &request->out);
     answer_json(request, MHD_HTTP_OK, &request->out);
     return 0;
 }
 
 int get_image(struct request *request, struct error **err)
 {
-    int r = images_render(request->api->images, request->target.argument, &request->out, err);
+    uint32_t variants;
+    int r = wanted_variants(&request->target, &variants, err);
 
+    if (r == 0)
+        r = images_render(request->api->images, request->target.argument, variants, &request->out, err);
     if (r == 0)
         answer_json(request, MHD_HTTP_OK, &request->out);
     return r;
@@ -30,7 +59,10 @@ static void on_removed(void *context, const struct error *err)
 
 int delete_image(struct request *request, struct error **err)
 {
-    return images_remove(request->api->images, request->target.argument, on_removed, request, err);
+    uint32_t variants;
+    int r = wanted_variants(&request->target, &variants, err);
+
+    return r < 0 ? r : images_remove(request->api->images, request->target.argument, variants, on_removed, request, err);
 }
 
 int prepare_image(struct request *request, struct error **err)
@@ -50,7 +82,7 @@ static void on_imported(void *context, const char *reference, bool added, const 
 
     if (failure)
         answer_problem(request, failure);
-    else if (images_render(request->api->images, reference, &request->out, &err) < 0)
+    else if (images_render(request->api->images, reference, VARIANT_ALL, &request->out, &err) < 0)
         answer_problem(request, err);
     else
         answer_json(request, added ? MHD_HTTP_CREATED : MHD_HTTP_OK, &request->out);

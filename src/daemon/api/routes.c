@@ -31,11 +31,11 @@ const struct route api_routes[] = {
     {"POST", "/v1/operations/{id}/cancel", {0}, BODY_OPTIONAL, post_cancel, NULL},
     {"GET", "/v1/events", {"follow", "since", "instance"}, BODY_NONE, get_events, NULL},
 
-    {"GET", "/v1/images", {0}, BODY_NONE, get_images, NULL},
+    {"GET", "/v1/images", {"guest"}, BODY_NONE, get_images, NULL},
     {"POST", "/v1/images", {"name", "entrypoint"}, BODY_ARCHIVE, post_image, prepare_image},
     {"POST", "/v1/images/pull", {0}, BODY_DESCRIPTOR, post_pull, NULL},
-    {"GET", "/v1/images/{ref}", {0}, BODY_NONE, get_image, NULL},
-    {"DELETE", "/v1/images/{ref}", {0}, BODY_NONE, delete_image, NULL},
+    {"GET", "/v1/images/{ref}", {"guest"}, BODY_NONE, get_image, NULL},
+    {"DELETE", "/v1/images/{ref}", {"guest"}, BODY_NONE, delete_image, NULL},
 
     {"GET", "/v1/networks", {0}, BODY_NONE, get_networks, NULL},
     {"POST", "/v1/networks", {0}, BODY_DESCRIPTOR, post_network, NULL},

@@ -37,6 +37,14 @@ static const char *const migrations[] = {
     "  json TEXT NOT NULL);"
     "CREATE INDEX operations_open ON operations(ended) WHERE ended = 0;"
     "CREATE TABLE events(seq INTEGER PRIMARY KEY, instance TEXT, type TEXT NOT NULL, json TEXT NOT NULL);",
+    /* The image store made its two tables itself until then; a name now stands for one image of each kind of guest. */
+    "CREATE TABLE IF NOT EXISTS image(digest TEXT PRIMARY KEY, created_ns INTEGER NOT NULL, result TEXT NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS image_name(reference TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;"
+    "CREATE TABLE image_name_2(reference TEXT NOT NULL, guest TEXT NOT NULL, digest TEXT NOT NULL,"
+    "  PRIMARY KEY(reference, guest)) STRICT;"
+    "INSERT INTO image_name_2 SELECT reference, 'process', digest FROM image_name ORDER BY rowid;"
+    "DROP TABLE image_name;"
+    "ALTER TABLE image_name_2 RENAME TO image_name;",
 };
 enum { SCHEMA_VERSION = sizeof(migrations) / sizeof(migrations[0]) };
 

@@ -47,6 +47,16 @@ static void fuzz_docker(const uint8_t *data, size_t size)
     free(m);
 }
 
+/* Whatever the labels hold, only what the tables know comes out. */
+static void check_guest(const struct image_guest *g)
+{
+    if (g->variant == VARIANT_PROCESS ? g->boot || g->parameters || g->memory_min
+                                      : g->variant >= VARIANT_COUNT || boot_find(g->variant, g->boot) != g->boot)
+        abort();
+    if (g->memory_min > GUEST_MEMORY_MAX || (g->parameters && !guest_parameters_valid(g->parameters)))
+        abort();
+}
+
 static void fuzz_configuration(const uint8_t *data, size_t size)
 {
     struct configuration *c = calloc(1, sizeof(*c));
@@ -55,6 +65,7 @@ static void fuzz_configuration(const uint8_t *data, size_t size)
         if (c->diff_id_count == 0 || c->run.stop_signal < 0 || c->run.stop_signal > 64 ||
             (c->run.workdir && c->run.workdir[0] != '/'))
             abort();
+        check_guest(&c->run.guest);
         image_run_clear(&c->run);
     }
     free(c);

@@ -296,9 +296,10 @@ void fake_core_open(struct core *core, const char *state_dir, const char *unpack
     auto_free char *images = NULL;
 
     *core = (struct core){.unpacker = unpacker, .options = {.state_dir = state_dir}};
-    if (sd_event_new(&core->loop) < 0 || sqlite3_open(":memory:", &core->db) != SQLITE_OK ||
+    if (sd_event_new(&core->loop) < 0 || store_open(state_dir, &core->store, NULL) < 0 ||
         asprintf(&images, "%s/images", state_dir) < 0)
         abort();
+    core->db = store_database(core->store);
     mkdir(images, 0755);
 }
 
@@ -309,7 +310,7 @@ void fake_core_close(struct core *core)
     (void)never;
     for (int i = 0; i < 20 && sd_event_run(core->loop, 10000) >= 0; i++)
         ;
-    sqlite3_close(core->db);
+    store_close(core->store);
     sd_event_unref(core->loop);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The core as the image store sees it, without a daemon: an in-memory database, a commit at each turn of the loop, and
+ * The core as the image store sees it, without a daemon: the real store, a commit at each turn of the loop, and
  * a launcher that starts the real coracle-unpack and moves layers as the real one does. Test code only.
  */
 #ifndef CORACLE_TESTS_FAKE_CORE_H
@@ -9,9 +9,11 @@
 #include <systemd/sd-event.h>
 
 #include "daemon/core.h"
+#include "daemon/store/store.h"
 
 struct core {
     sd_event *loop;
+    struct store *store; /* real, so that the tables are the real ones */
     struct sqlite3 *db;
     struct core_options options;
     const char *unpacker; /* path of coracle-unpack */

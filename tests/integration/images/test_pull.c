@@ -82,7 +82,7 @@ static void pulled_image_is_there(void **state)
         fail_msg("%s: %s", f->core.operation_error, f->core.operation_message);
     assert_string_equal(f->core.steps, "download unpack ");
     snprintf(name, sizeof(name), "%s/good/app:1", registry);
-    assert_int_equal(images_render(f->images, name, &out, NULL), 0);
+    assert_int_equal(images_render(f->images, name, VARIANT_ALL, &out, NULL), 0);
     assert_non_null(strstr(out.data, "\"format\":\"oci\""));
 }
 

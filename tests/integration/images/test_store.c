@@ -25,6 +25,11 @@
 #include "fake_core.h"
 
 static const char *unpacker;
+static const struct technology container = {.name = "container", .guest_kind = GUEST_PROCESS};
+static const struct technology unikernel = {.name = "unikernel.kvm", .guest_kind = GUEST_UNIKERNEL};
+static const struct technology tinyx = {.name = "tinyx.kvm", .guest_kind = GUEST_LINUX};
+static const struct technology standardvm = {
+    .name = "standardvm.kvm", .guest_kind = GUEST_LINUX, .prefers = 1u << VARIANT_DISK};
 
 struct fixture {
     struct core core;
@@ -118,7 +123,7 @@ static size_t count_items(struct fixture *f)
     json_t *j;
     size_t n;
 
-    images_render_list(f->images, &out);
+    images_render_list(f->images, VARIANT_ALL, &out);
     j = json_loadb(out.data, out.length, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(j);
     n = json_array_size(json_object_get(j, "items"));
@@ -131,7 +136,7 @@ static json_t *render(struct fixture *f, const char *ref)
     auto_buffer struct buffer out = {0};
     json_t *j;
 
-    if (images_render(f->images, ref, &out, NULL) < 0)
+    if (images_render(f->images, ref, VARIANT_ALL, &out, NULL) < 0)
         return NULL;
     j = json_loadb(out.data, out.length, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(j);
@@ -165,7 +170,7 @@ static void settle(struct fixture *f)
 static void remove_image(struct fixture *f, const char *ref)
 {
     f->done = false;
-    assert_int_equal(images_remove(f->images, ref, on_removed, f, NULL), 0);
+    assert_int_equal(images_remove(f->images, ref, VARIANT_ALL, on_removed, f, NULL), 0);
     assert_false(f->done);
     assert_true(fake_core_run(&f->core, &f->done));
 }
@@ -189,10 +194,10 @@ static void upload_is_recorded_and_found(void **state)
     assert_string_equal(text_of(j, "digest"), f->reference);
     assert_int_equal(json_array_size(json_object_get(json_object_get(j, "config"), "entrypoint")), 2);
     json_decref(j);
-    assert_int_equal(f->core.ops->find(f->core.ops_context, "coracle/app:latest", &view, NULL), 0);
+    assert_int_equal(f->core.ops->find(f->core.ops_context, "coracle/app:latest", &container, &view, NULL), 0);
     assert_string_equal(view.config->entrypoint[1], "-s");
     assert_int_equal(view.config->layer_count, 1);
-    assert_int_equal(f->core.ops->find(f->core.ops_context, view.digest, &view, NULL), 0);
+    assert_int_equal(f->core.ops->find(f->core.ops_context, view.digest, &container, &view, NULL), 0);
     assert_string_equal(view.reference, "coracle/app:latest");
 }
 
@@ -257,7 +262,7 @@ static void found_by_short_name_digest_and_prefix(void **state)
         assert_string_equal(text_of(j, "digest"), f->reference);
         json_decref(j);
     }
-    assert_int_equal(images_render(f->images, "docker.io/library/ngnix:1", &out, &err), -ENOENT);
+    assert_int_equal(images_render(f->images, "docker.io/library/ngnix:1", VARIANT_ALL, &out, &err), -ENOENT);
     assert_string_equal(err->code, "IMAGE_NOT_FOUND");
     assert_non_null(strstr(err->hint, "docker.io/library/nginx:1"));
 }
@@ -292,7 +297,7 @@ static void removal_in_use_is_refused(void **state)
 
     upload(f, "a", NULL, "one");
     f->core.user = "edge-fw";
-    assert_int_equal(images_remove(f->images, "a", on_removed, f, &err), -EBUSY);
+    assert_int_equal(images_remove(f->images, "a", VARIANT_ALL, on_removed, f, &err), -EBUSY);
     assert_string_equal(err->code, "IMAGE_IN_USE");
     assert_non_null(strstr(err->message, "edge-fw"));
     f->core.user = NULL;
@@ -374,6 +379,9 @@ static void launcher_away_or_lost(void **state)
 }
 
 #define HEX "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define ANSWER_CONFIG(config)                                                                                          \
+    "{\"digest\":\"" HEX "\",\"format\":\"oci\",\"size_bytes\":1,\"unpacked_bytes\":1,\"layers\":[\"" HEX              \
+    "\"],\"config\":{" config "}}"
 #define GOOD_ANSWER                                                                                                    \
     "{\"digest\":\"" HEX "\",\"format\":\"oci\",\"size_bytes\":1,\"unpacked_bytes\":1,\"layers\":[\"" HEX              \
     "\"],\"config\":{}}"
@@ -401,6 +409,16 @@ static void answers_are_not_believed(void **state)
         "\"],\"config\":{\"env\":[1]}}",
         "{\"digest\":\"" HEX "\",\"format\":\"oci\",\"size_bytes\":1,\"unpacked_bytes\":1,\"layers\":[\"" HEX
         "\"],\"config\":{\"stop_signal\":99}}",
+        ANSWER_CONFIG("\"guest\":\"odd\",\"boot\":\"linux\""),
+        ANSWER_CONFIG("\"guest\":1,\"boot\":\"linux\""),
+        ANSWER_CONFIG("\"guest\":\"unikernel\""),
+        ANSWER_CONFIG("\"guest\":\"unikernel\",\"boot\":\"sideways\""),
+        ANSWER_CONFIG("\"guest\":\"disk\",\"boot\":\"linux\""),
+        ANSWER_CONFIG("\"guest\":\"linux\",\"boot\":\"linux\",\"memory\":-1"),
+        ANSWER_CONFIG("\"guest\":\"linux\",\"boot\":\"linux\",\"memory\":2199023255552"),
+        ANSWER_CONFIG("\"guest\":\"linux\",\"boot\":\"linux\",\"disk\":\"../../etc/passwd\""),
+        ANSWER_CONFIG("\"guest\":\"linux\",\"boot\":\"linux\",\"parameters\":\"a\\nb\""),
+        ANSWER_CONFIG("\"guest\":\"linux\",\"boot\":\"linux\",\"parameters\":7"),
     };
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -425,6 +443,151 @@ static void answers_are_not_believed(void **state)
     f->core.answer_failed = false;
     upload(f, "a", NULL, "one");
     assert_string_equal(f->code, "");
+}
+
+/* Records an image of its own content under a name; config: the guest's members of the answer. */
+static void record_variant(struct fixture *f, const char *name, char digit, const char *config)
+{
+    auto_free char *text = NULL;
+    char hex[65] = {0};
+
+    memset(hex, digit, 64);
+    assert_true(asprintf(&text,
+                         "{\"digest\":\"%s\",\"format\":\"oci\",\"size_bytes\":1,\"unpacked_bytes\":1,"
+                         "\"layers\":[\"%s\"],\"config\":{%s}}",
+                         hex, hex, config) > 0);
+    f->core.answer = text;
+    upload(f, name, NULL, "x");
+    f->core.answer = NULL;
+    assert_string_equal(f->code, "");
+}
+
+static const char unikernel_config[] = "\"guest\":\"unikernel\",\"boot\":\"unikernel\",\"entrypoint\":[\"iperf\"],"
+                                       "\"parameters\":\"quiet\",\"memory\":4194304";
+static const char linux_config[] = "\"guest\":\"linux\",\"boot\":\"linux\",\"initrd\":true";
+static const char disk_config[] = "\"guest\":\"disk\",\"boot\":\"disk\",\"disk\":\"disk.qcow2\"";
+
+static char digest_digit(struct fixture *f, const char *ref, const struct technology *technology)
+{
+    struct image_view view;
+
+    if (f->core.ops->find(f->core.ops_context, ref, technology, &view, NULL) < 0)
+        return '-';
+    assert_int_equal(view.config->guest, technology->guest_kind);
+    return view.digest[7];
+}
+
+static void one_name_several_technologies(void **state)
+{
+    struct fixture *f = *state;
+    struct image_view view;
+
+    record_variant(f, "coracle/iperf", 'a', "");
+    record_variant(f, "coracle/iperf", 'b', unikernel_config);
+    record_variant(f, "coracle/iperf", 'c', linux_config);
+    assert_int_equal(digest_digit(f, "coracle/iperf", &standardvm), 'c'); /* no disk: the kind counts */
+    record_variant(f, "coracle/iperf", 'd', disk_config);
+    assert_int_equal(count_items(f), 4);
+    assert_int_equal(digest_digit(f, "coracle/iperf", &container), 'a');
+    assert_int_equal(digest_digit(f, "coracle/iperf", &unikernel), 'b');
+    assert_int_equal(digest_digit(f, "coracle/iperf", &tinyx), 'c');
+    assert_int_equal(digest_digit(f, "coracle/iperf", &standardvm), 'd');
+    record_variant(f, "coracle/iperf", 'e', unikernel_config); /* the name moves within its variant */
+    assert_int_equal(digest_digit(f, "coracle/iperf", &unikernel), 'e');
+    assert_int_equal(digest_digit(f, "coracle/iperf", &container), 'a');
+    images_close(f->images);
+    assert_int_equal(images_open(&f->core, &f->images, NULL), 0);
+    assert_int_equal(digest_digit(f, "coracle/iperf", &container), 'a');
+    assert_int_equal(digest_digit(f, "coracle/iperf", &unikernel), 'e');
+    assert_int_equal(digest_digit(f, "coracle/iperf", &standardvm), 'd');
+    assert_int_equal(f->core.ops->find(f->core.ops_context, "coracle/iperf", &unikernel, &view, NULL), 0);
+    assert_string_equal(view.config->boot, "unikernel");
+    assert_string_equal(view.config->parameters, "quiet");
+    assert_int_equal(view.config->memory_min, 4194304);
+    assert_string_equal(view.config->entrypoint[0], "iperf");
+    assert_int_equal(f->core.ops->find(f->core.ops_context, "coracle/iperf", &tinyx, &view, NULL), 0);
+    assert_true(view.config->initrd);
+}
+
+static void wrong_guest_is_named(void **state)
+{
+    struct fixture *f = *state;
+    auto_error struct error *err = NULL;
+    struct image_view view;
+
+    record_variant(f, "only", 'a', "");
+    assert_int_equal(f->core.ops->find(f->core.ops_context, "only", &unikernel, &view, &err), -ENOENT);
+    assert_string_equal(err->code, "IMAGE_WRONG_GUEST");
+    assert_non_null(strstr(err->message, "process"));
+    assert_non_null(strstr(err->message, "unikernel.kvm"));
+    assert_non_null(strstr(err->hint, "coracle build APP --for unikernel.kvm"));
+    err = (error_free(err), NULL);
+    record_variant(f, "vm", 'b', unikernel_config);
+    record_variant(f, "vm", 'c', disk_config);
+    assert_int_equal(f->core.ops->find(f->core.ops_context, "vm", &container, &view, &err), -ENOENT);
+    assert_non_null(strstr(err->message, "unikernel and disk"));
+    /* by digest too: what is named so exactly still has to fit */
+    assert_int_equal(digest_digit(f, "bbbbbb", &container), '-');
+    assert_int_equal(digest_digit(f, "bbbbbb", &unikernel), 'b');
+}
+
+static void remove_variants(struct fixture *f, const char *ref, uint32_t variants)
+{
+    f->done = false;
+    assert_int_equal(images_remove(f->images, ref, variants, on_removed, f, NULL), 0);
+    assert_true(fake_core_run(&f->core, &f->done));
+}
+
+static void variants_are_removed_together_or_alone(void **state)
+{
+    struct fixture *f = *state;
+    auto_error struct error *err = NULL;
+
+    record_variant(f, "x", 'a', "");
+    record_variant(f, "x", 'b', unikernel_config);
+    record_variant(f, "x", 'c', linux_config);
+    remove_variants(f, "x", 1u << VARIANT_UNIKERNEL);
+    assert_int_equal(digest_digit(f, "x", &unikernel), '-');
+    assert_int_equal(digest_digit(f, "x", &container), 'a');
+    record_variant(f, "x", 'b', unikernel_config);
+    remove_variants(f, "bbbb", VARIANT_ALL);
+    assert_int_equal(count_items(f), 2);
+    assert_int_equal(images_remove(f->images, "x", 1u << VARIANT_DISK, on_removed, f, &err), -ENOENT);
+    assert_string_equal(err->code, "IMAGE_WRONG_GUEST");
+    record_variant(f, "x", 'b', unikernel_config);
+    f->core.commit_result = SQLITE_IOERR;
+    remove_variants(f, "x", VARIANT_ALL);
+    assert_string_equal(f->code, "STORE_FAILED");
+    assert_int_equal(count_items(f), 3); /* all came back */
+    f->core.commit_result = 0;
+    remove_variants(f, "x", VARIANT_ALL);
+    assert_int_equal(count_items(f), 0);
+    images_close(f->images);
+    assert_int_equal(images_open(&f->core, &f->images, NULL), 0);
+    assert_int_equal(count_items(f), 0);
+}
+
+/* What the release before variants left: its two tables, one name one image. */
+static void older_store_is_migrated(void **state)
+{
+    struct fixture *f = *state;
+    static const char downgrade[] =
+        "ALTER TABLE image_name RENAME TO newer;"
+        "CREATE TABLE image_name(reference TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;"
+        "INSERT INTO image_name SELECT reference, digest FROM newer ORDER BY rowid;"
+        "DROP TABLE newer; DELETE FROM schema_migrations WHERE version >= 2;";
+
+    record_variant(f, "older", 'a', "");
+    record_variant(f, "second-name", 'a', "");
+    images_close(f->images);
+    assert_int_equal(sqlite3_exec(f->core.db, downgrade, NULL, NULL, NULL), SQLITE_OK);
+    fake_core_close(&f->core);
+    fake_core_open(&f->core, f->top, unpacker);
+    assert_int_equal(images_open(&f->core, &f->images, NULL), 0);
+    assert_int_equal(count_items(f), 2);
+    assert_int_equal(digest_digit(f, "older", &container), 'a');
+    record_variant(f, "older", 'b', unikernel_config);
+    assert_int_equal(digest_digit(f, "older", &container), 'a');
 }
 
 static void hostile_archive_leaves_nothing(void **state)
@@ -564,6 +727,10 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(orphan_layers_are_removed_at_start, setup, teardown),
         cmocka_unit_test_setup_teardown(launcher_away_or_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_are_not_believed, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_name_several_technologies, setup, teardown),
+        cmocka_unit_test_setup_teardown(wrong_guest_is_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(variants_are_removed_together_or_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(older_store_is_migrated, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_archive_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(full_spool, setup, teardown),
         cmocka_unit_test_setup_teardown(names_and_entry_points_are_checked_first, setup, teardown),

@@ -101,6 +101,30 @@ class Formats(Case):
         a, b = tar([entry("a", b"1")]), tar([entry("b", b"2")])
         self.assertEqual(self.good(oci([a, b, a])).answer["layers"], [sha(b), sha(a)])
 
+    KERNEL = [directory("boot"), entry("boot/kernel", b"\x7fELF")]
+
+    def test_machine(self):
+        labels = {"org.coracle.guest": "unikernel", "org.coracle.parameters": "quiet", "org.coracle.memory": "4194304"}
+        config = {"Entrypoint": ["iperf"], "Cmd": ["-s"], "Labels": labels}
+        answer = self.good(oci([tar(self.KERNEL)], config=config)).answer
+        self.assertEqual(answer["config"], {
+            "entrypoint": ["iperf"], "command": ["-s"], "labels": labels, "guest": "unikernel", "boot": "unikernel",
+            "parameters": "quiet", "memory": 4194304})
+        more = self.KERNEL + [entry("boot/initrd", b"i"), entry("boot/disk.qcow2", b"QFI")]
+        answer = self.good(oci([tar(more)], config={"Labels": {"org.coracle.guest": "linux", "org.coracle.boot": "pvh"}})).answer
+        self.assertEqual(answer["config"]["boot"], "pvh")
+        self.assertEqual((answer["config"]["initrd"], answer["config"]["disk"]), (True, "disk.qcow2"))
+
+    def test_machine_without_what_it_boots(self):
+        machine = {"Labels": {"org.coracle.guest": "unikernel"}}
+        self.refused(oci([tar(SMALL)], config=machine), "IMAGE_MALFORMED", "/boot/kernel")
+        linked = [directory("boot"), entry("real", b"x"), symlink("boot/kernel", "../real")]
+        self.refused(oci([tar(linked)], config=machine), "IMAGE_MALFORMED", "/boot/kernel")
+        self.refused(oci([tar(self.KERNEL), tar(SMALL)], config=machine), "IMAGE_MALFORMED", "one layer")
+        self.refused(oci([tar(self.KERNEL)], config={"Labels": {"org.coracle.guest": "disk"}}), "IMAGE_MALFORMED", "disk.raw")
+        self.refused(oci([tar(self.KERNEL)], config={"Labels": {"org.coracle.guest": "vm"}}), "IMAGE_MALFORMED", "org.coracle.guest")
+        self.refused(oci([tar(self.KERNEL)], config={"Labels": {"org.coracle.boot": "pvh"}}), "IMAGE_MALFORMED", "org.coracle.guest")
+
     def test_docker_save(self):
         for links in (False, True):
             layers = [tar(SMALL), tar([entry("b", b"2")])]
