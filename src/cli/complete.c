@@ -89,7 +89,7 @@ static void offer_kind(struct cli *cli, const char *typed, enum word_kind kind, 
         offer_names(cli, typed, "/v1/instances", "name", "state");
         break;
     case WORD_IMAGE:
-        offer_names(cli, typed, "/v1/images", "reference", "format");
+        offer_names(cli, typed, "/v1/images", "reference", "guest");
         break;
     case WORD_NETWORK:
         offer_names(cli, typed, "/v1/networks", "name", "ipv4");

@@ -13,7 +13,18 @@
 #include "cli/table.h"
 #include "cli/tar_stream.h"
 
-enum { COLUMN_COUNT = 6 };
+enum { COLUMN_COUNT = 7 };
+
+/* --guest of several commands: which of a name's images is meant. */
+#define GUEST_OPTION(help) {"guest", 0, "KIND", help, WORD_LIST, "process|unikernel|linux|disk"}
+
+static void add_guests(const struct args *args, char **path)
+{
+    const char *guest;
+
+    for (size_t i = 0; (guest = args_next(args, "guest", &i));)
+        query_add(path, "guest", guest);
+}
 
 static char *size_cell(const json_t *image, const char *key)
 {
@@ -25,8 +36,8 @@ static char *size_cell(const json_t *image, const char *key)
 static void print_table(const struct cli *cli, const json_t *items, bool no_trunc)
 {
     static const struct column columns[] = {
-        {"REFERENCE", 0},           {"DIGEST", 0},        {"FORMAT", 0}, {"SHIPPED", COLUMN_RIGHT},
-        {"UNPACKED", COLUMN_RIGHT}, {"AGE", COLUMN_RIGHT}};
+        {"REFERENCE", 0},          {"GUEST", 0},              {"DIGEST", 0},        {"FORMAT", 0},
+        {"SHIPPED", COLUMN_RIGHT}, {"UNPACKED", COLUMN_RIGHT}, {"AGE", COLUMN_RIGHT}};
     struct table *table = table_new(cli, columns, COLUMN_COUNT, !no_trunc);
     time_t now = time(NULL), then;
     json_t *image;
@@ -38,6 +49,7 @@ static void print_table(const struct cli *cli, const json_t *items, bool no_trun
         bool prefixed = !strncmp(digest, "sha256:", 7);
         char *cells[COLUMN_COUNT] = {
             text_dup(text_member(image, "reference")),
+            text_dup(text_member(image, "guest")),
             no_trunc ? text_dup(digest) : text_printf("%.12s", prefixed ? digest + 7 : digest),
             text_dup(text_member(image, "format")),
             size_cell(image, "size_bytes"),
@@ -52,10 +64,13 @@ static void print_table(const struct cli *cli, const json_t *items, bool no_trun
 
 static int run_ls(struct cli *cli, const struct args *args, struct error **err)
 {
+    auto_free char *path = text_dup("/v1/images");
     json_t *answer = NULL, *item;
     size_t i;
-    int r = api_get(cli, "/v1/images", &answer, err);
+    int r;
 
+    add_guests(args, &path);
+    r = api_get(cli, path, &answer, err);
     if (r < 0 || cli->explain)
         return r;
     if (cli->json)
@@ -209,6 +224,7 @@ static int run_rm(struct cli *cli, const struct args *args, struct error **err)
         auto_free char *path = text_path("/v1/images/%s", args->words[i]);
         auto_free char *sentence = text_printf("image %s removed", args->words[i]);
 
+        add_guests(args, &path);
         if (api_call(cli, "DELETE", path, NULL, NULL, &one) < 0) {
             outcome_error(cli, &outcome, &one);
             continue;
@@ -221,8 +237,10 @@ static int run_rm(struct cli *cli, const struct args *args, struct error **err)
 
 static void print_image(const json_t *image)
 {
-    static const char *const members[] = {"reference", "digest", "format", "created_at"};
+    static const char *const members[] = {"reference", "guest", "digest", "format", "created_at"};
     static const char *const config[] = {"entrypoint", "command", "env", "user", "workdir", "stop_signal"};
+    static const char *const machine[] = {"boot", "parameters", "memory", "initrd", "disk"};
+    bool boots = strcmp(text_member(image, "guest"), "process") != 0;
     auto_free char *shipped = size_cell(image, "size_bytes"), *unpacked = size_cell(image, "unpacked_bytes");
 
     for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
@@ -234,6 +252,11 @@ static void print_image(const json_t *image)
 
         printf("%-14s %s\n", config[i], value);
     }
+    for (size_t i = 0; boots && i < sizeof(machine) / sizeof(machine[0]); i++) {
+        auto_free char *value = text_json(json_object_get(json_object_get(image, "config"), machine[i]), "-");
+
+        printf("%-14s %s\n", machine[i], value);
+    }
 }
 
 static int run_inspect(struct cli *cli, const struct args *args, struct error **err)
@@ -242,8 +265,10 @@ static int run_inspect(struct cli *cli, const struct args *args, struct error **
     const char *field = args_get(args, "field");
     const json_t *value;
     json_t *image = NULL;
-    int r = api_get(cli, path, &image, err);
+    int r;
 
+    add_guests(args, &path);
+    r = api_get(cli, path, &image, err);
     if (r < 0 || cli->explain)
         return r;
     if (field) {
@@ -262,7 +287,11 @@ static int run_inspect(struct cli *cli, const struct args *args, struct error **
     return r;
 }
 
-static const struct option_spec ls_options[] = {{"no-trunc", 0, NULL, "whole digests"}, {NULL}};
+static const struct option_spec ls_options[] = {
+    {"no-trunc", 0, NULL, "whole digests"},
+    GUEST_OPTION("only images for this kind of guest; may repeat"),
+    {NULL},
+};
 
 const struct command command_image_ls = {
     .name = "image ls",
@@ -270,7 +299,9 @@ const struct command command_image_ls = {
     .section = "Images and networks",
     .synopsis = "[OPTIONS]",
     .summary = "List images",
-    .text = "SHIPPED is what has to be sent for the image, UNPACKED what it takes on this host's disk.",
+    .text = "GUEST is what the image is for: process (a container), unikernel, linux (a kernel), disk. A name may stand "
+            "for one of each; a technology takes the one it can run. SHIPPED is what has to be sent for the image, "
+            "UNPACKED what it takes on this host's disk.",
     .options = ls_options,
     .run = run_ls,
 };
@@ -312,6 +343,7 @@ const struct command command_image_pull = {
 
 static const struct option_spec inspect_options[] = {
     {"field", 0, "PATH", "print one field only: config.entrypoint"},
+    GUEST_OPTION("of a name that several images have, the one for this guest"),
     {NULL},
 };
 
@@ -329,13 +361,20 @@ const struct command command_image_inspect = {
     .run = run_inspect,
 };
 
+static const struct option_spec rm_options[] = {
+    GUEST_OPTION("only the image for this kind of guest; may repeat"),
+    {NULL},
+};
+
 const struct command command_image_rm = {
     .name = "image rm",
     .aliases = "rmi|image remove|image delete",
     .section = "Images and networks",
-    .synopsis = "REFERENCE...",
+    .synopsis = "[OPTIONS] REFERENCE...",
     .summary = "Remove images",
-    .text = "Refused while an instance uses it.",
+    .text = "A name goes with all its images, or with those of --guest; a digest names one. Refused while an instance "
+            "uses one of them.",
+    .options = rm_options,
     .words = WORD_IMAGE,
     .min_words = 1,
     .max_words = -1,

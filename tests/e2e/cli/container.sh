@@ -17,7 +17,7 @@ expect_status 0
 expect_out "tools"
 expect_err "imported"
 run coracle images
-expect_out_like 'tools[^ ]* +[0-9a-f]{12} +rootfs'
+expect_out_like 'tools[^ ]* +process +[0-9a-f]{12} +rootfs'
 run coracle image inspect --json tools
 expect_json 'j["format"] == "rootfs" and j["size_bytes"] > 0 and j["config"]["entrypoint"] == ["/bin/sh"]'
 

@@ -273,7 +273,7 @@ coracle -q rm -f good bad >/dev/null
 
 case_is "images of an empty store"
 run coracle images
-expect_out_like '^REFERENCE +DIGEST'
+expect_out_like '^REFERENCE +GUEST +DIGEST'
 run coracle image inspect none/such
 expect_status 3
 expect_err "IMAGE_NOT_FOUND"
