@@ -51,6 +51,16 @@ int virtqueue_enable(struct virtqueue *queue, const struct guest_memory *memory,
 /* Takes the next chain: 1; none there: 0; -EPROTO: broken. */
 int virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *ret_chain);
 
+/* The bytes of a chain as one run, wherever its segments begin and end. Both return how many there were to copy. The
+ * readable part is copied out once: what is checked is what is used. */
+size_t virtqueue_chain_read(const struct virtqueue_chain *chain, uint64_t offset, void *to, size_t size);
+size_t virtqueue_chain_write(const struct virtqueue_chain *chain, uint64_t offset, const void *from, size_t size);
+
+/* [offset, offset + length) of the readable or the writable part as segments for readv() and writev(); returns their
+ * number. ret: VIRTQUEUE_SEGMENT_MAX of them. */
+unsigned virtqueue_chain_slice(const struct virtqueue_chain *chain, bool writable, uint64_t offset, uint64_t length,
+                               struct iovec *ret);
+
 /* Puts the chain popped last back, as if it had not been taken. */
 void virtqueue_unpop(struct virtqueue *queue);
 

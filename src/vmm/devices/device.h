@@ -17,7 +17,7 @@
 #include "base/error.h"
 #include "virtqueue/queue.h"
 
-enum { DEVICE_QUEUE_MAX = 4, DEVICE_QUEUE_SIZE = 256, DEVICE_PAGE = 4096 };
+enum { DEVICE_QUEUE_MAX = 8, DEVICE_QUEUE_SIZE = 256, DEVICE_PAGE = 4096 };
 
 /* Device types (virtio 1.2, section 5). */
 enum virtio_type {
@@ -40,6 +40,8 @@ struct device_ops {
     const char *name;
     enum virtio_type type;
     unsigned queue_count;
+    /* Its work can wait some tens of microseconds: while the device thread polls for packets it is looked at seldom. */
+    bool patient;
     /* The driver is ready (DRIVER_OK), queues are enabled; called with the lock held. NULL: nothing to do. */
     int (*activate)(struct device *);
     /* Back to the state after creation; data stops. NULL: nothing to do. */
@@ -49,6 +51,13 @@ struct device_ops {
     bool (*notified)(struct device *, unsigned queue);
     /* Device-specific configuration, copied out; bytes beyond it read as 0. */
     void (*config)(struct device *, void *to, unsigned offset, unsigned length);
+    /* The driver wrote length (1, 2, 4, 8) bytes there; any offset. Lock held. NULL: there is nothing to write. */
+    void (*config_written)(struct device *, const void *from, unsigned offset, unsigned length);
+    /* For snapshots: the state that is this device's own, as fixed-width fields in at most DEVICE_STATE_MAX bytes;
+     * returns how many. Called with data stopped and the lock held. NULL: it has none. */
+    size_t (*save)(struct device *, void *to);
+    /* The same on a device just made; size and bytes come from a file and are checked. */
+    int (*restore)(struct device *, const void *from, size_t size);
     void (*destroy)(struct device *);
 };
 
@@ -72,7 +81,38 @@ struct device {
     int irq_fd; /* irqfd: one write raises the device's vector */
     struct device_queue queues[DEVICE_QUEUE_MAX];
     uint64_t interrupts, notifications; /* counted for statistics */
+    uint64_t failures;                  /* protocol errors of the guest */
+    const uint32_t *calls; /* system calls of its data path beyond those every VM makes, 0 at the end; NULL: none */
 };
+
+/* ---- snapshots: fixed-width, without padding; state.c ---- */
+
+enum { DEVICE_STATE_MAX = 256 };
+
+struct device_queue_state {
+    uint64_t descriptors, available, used;
+    uint16_t size;
+    uint16_t next_available, next_used, signalled_used;
+    uint16_t signalled_valid, stalled, stalled_at;
+    uint16_t ready;
+};
+
+struct device_state {
+    uint32_t type, queue_count;
+    uint64_t accepted;
+    uint32_t feature_select, driver_feature_select, queue_select, status;
+    uint32_t interrupt_status, config_generation;
+    struct device_queue_state queues[DEVICE_QUEUE_MAX];
+    uint32_t own_size, reserved;
+    uint8_t own[DEVICE_STATE_MAX]; /* device_ops.save */
+};
+
+/* Data is stopped (loop_pause) for both. */
+void device_save(struct device *device, struct device_state *ret);
+
+/* On a device just made, wired and not yet used, of the same kind; memory is there already. Everything in *from is
+ * checked as if a guest had written it. An interrupt is raised, so that no wake-up of the saved guest is lost. */
+int device_restore(struct device *device, const struct device_state *from, struct error **err);
 
 /* Common part of every constructor. Makes irq_fd and notify_fds. */
 int device_init(struct device *device, const struct device_ops *ops, const struct guest_memory *memory,
@@ -84,8 +124,14 @@ void device_destroy(struct device *device); /* accepts NULL; calls ops->destroy,
 uint64_t virtio_mmio_read(struct device *device, uint64_t offset, unsigned length);
 void virtio_mmio_write(struct device *device, uint64_t offset, unsigned length, uint64_t value);
 
+/* The driver is told of cause (1: used buffers, 2: configuration). Lock held. */
+void device_interrupt(struct device *device, uint32_t cause);
+
 /* Publishes what was pushed, interrupts the driver if it wants that. Device thread, lock held. */
 void device_publish(struct device *device, unsigned queue);
+
+/* The device-specific configuration is another one: says so to the driver. Lock held. */
+void device_config_changed(struct device *device);
 
 /* Gives the device up: DEVICE_NEEDS_RESET, a configuration interrupt, a line in the log. */
 void device_fail(struct device *device, const char *why);

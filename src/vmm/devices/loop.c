@@ -25,12 +25,15 @@ enum {
     WINDOW_MAX_NS = 60000,
     WINDOW_MIN_NS = 4000,
     YIELD_LONG_NS = 8000, /* an undisturbed sched_yield() takes well under 1 us */
+    SETTLE_LOOKS = 64,
+    PATIENT_LOOKS = 32, /* looks between two at a patient device */
 };
 
 struct source {
     struct device *device;
-    int fd;    /* back end, or the notify_fd of `queue` */
-    int queue; /* -1: back end */
+    int fd;     /* back end, or the notify_fd of `queue` */
+    int queue;  /* -1: back end */
+    bool woken; /* its descriptor said so: it is looked at next */
     loop_ready ready;
 };
 
@@ -43,6 +46,7 @@ struct loop {
     struct source sources[LOOP_SOURCE_MAX];
     unsigned count;
     uint64_t window_ns;
+    unsigned looks;
 };
 
 static uint64_t now_ns(void)
@@ -118,12 +122,19 @@ static bool look(struct source *s)
     return worked;
 }
 
-static bool look_at_all(struct loop *l)
+/* all: patient devices too, woken or not. */
+static bool look_at_all(struct loop *l, bool all)
 {
     bool worked = false;
 
-    for (unsigned i = 0; i < l->count; i++)
-        worked |= look(&l->sources[i]);
+    all |= ++l->looks % PATIENT_LOOKS == 0;
+    for (unsigned i = 0; i < l->count; i++) {
+        struct source *s = &l->sources[i];
+        if (!all && s->device->ops->patient && !s->woken)
+            continue;
+        s->woken = false;
+        worked |= look(s);
+    }
     return worked;
 }
 
@@ -151,7 +162,7 @@ static void poll_window(struct loop *l)
 
     set_notify(l, false);
     while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
-        if (look_at_all(l)) {
+        if (look_at_all(l, false)) {
             paid = true;
             last_work = now_ns();
             continue;
@@ -171,7 +182,7 @@ static void poll_window(struct loop *l)
      * thread again and again. */
     do
         set_notify(l, true);
-    while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED) && look_at_all(l));
+    while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED) && look_at_all(l, true));
 }
 
 static void drain(int fd)
@@ -194,9 +205,12 @@ static void *loop_thread(void *argument)
         pthread_mutex_lock(&l->gate);
         for (int i = 0; i < n; i++) {
             uint64_t index = events[i].data.u64;
-            if (index == LOOP_SOURCE_MAX)
+            if (index == LOOP_SOURCE_MAX) {
                 drain(l->wake_fd);
-            else if (l->sources[index].queue >= 0)
+                continue;
+            }
+            l->sources[index].woken = true;
+            if (l->sources[index].queue >= 0)
                 drain(l->sources[index].fd);
         }
         if (n > 0)
@@ -240,6 +254,14 @@ void loop_resume(struct loop *l)
 {
     pthread_mutex_unlock(&l->gate);
     wake(l);
+}
+
+void loop_settle(struct loop *l)
+{
+    pthread_mutex_lock(&l->gate);
+    for (unsigned i = 0; i < SETTLE_LOOKS && look_at_all(l, true); i++)
+        ;
+    pthread_mutex_unlock(&l->gate);
 }
 
 void loop_destroy(struct loop *l)

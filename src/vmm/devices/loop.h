@@ -21,6 +21,7 @@ int loop_add(struct loop *loop, struct device *device, int fd, loop_ready ready,
 int loop_start(struct loop *loop, struct error **err); /* starts the thread */
 void loop_pause(struct loop *loop);                    /* returns when no device is being worked on, until resumed */
 void loop_resume(struct loop *loop);
+void loop_settle(struct loop *loop);  /* what the guest had handed over is done, as far as it can be: before the end */
 void loop_destroy(struct loop *loop); /* stops the thread; accepts NULL */
 
 #endif

@@ -46,6 +46,7 @@ enum {
     INTERRUPT_CONFIG = 2,
     MAGIC_VALUE = 0x74726976, /* "virt" */
     VENDOR_VALUE = 0x43524f43,
+    FAILURES_TOLD = 8,
 };
 
 int device_init(struct device *d, const struct device_ops *ops, const struct guest_memory *memory, uint64_t features,
@@ -77,7 +78,7 @@ void device_destroy(struct device *d)
     d->ops->destroy(d);
 }
 
-static void interrupt(struct device *d, uint32_t cause)
+void device_interrupt(struct device *d, uint32_t cause)
 {
     const uint64_t one = 1;
 
@@ -93,17 +94,25 @@ void device_publish(struct device *d, unsigned queue)
 
     virtqueue_publish(q);
     if (virtqueue_wants_interrupt(q))
-        interrupt(d, INTERRUPT_USED);
+        device_interrupt(d, INTERRUPT_USED);
+}
+
+void device_config_changed(struct device *d)
+{
+    d->config_generation++;
+    if (d->status & STATUS_DRIVER_OK)
+        device_interrupt(d, INTERRUPT_CONFIG);
 }
 
 void device_fail(struct device *d, const char *why)
 {
     if (d->status & STATUS_NEEDS_RESET)
         return;
-    log_line(LOG_LEVEL_WARNING, NULL, "%s: the guest broke the protocol: %s; the device stops until it is reset",
-             d->ops->name, why);
+    if (d->failures++ < FAILURES_TOLD) /* a guest that resets and fails again and again fills no log */
+        log_line(LOG_LEVEL_WARNING, NULL, "%s: the guest broke the protocol: %s; the device stops until it is reset",
+                 d->ops->name, why);
     d->status |= STATUS_NEEDS_RESET;
-    interrupt(d, INTERRUPT_CONFIG);
+    device_interrupt(d, INTERRUPT_CONFIG);
 }
 
 static void reset(struct device *d)
@@ -253,6 +262,14 @@ void virtio_mmio_write(struct device *d, uint64_t offset, unsigned length, uint6
 {
     const uint64_t one = 1;
 
+    if (offset >= REG_CONFIG) {
+        if (offset + length <= DEVICE_PAGE && length <= sizeof(value) && d->ops->config_written) {
+            pthread_mutex_lock(&d->lock);
+            d->ops->config_written(d, &value, (unsigned)(offset - REG_CONFIG), length);
+            pthread_mutex_unlock(&d->lock);
+        }
+        return;
+    }
     if (length != 4 || offset % 4 != 0)
         return;
     if (offset == REG_QUEUE_NOTIFY) {
