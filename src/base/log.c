@@ -19,6 +19,7 @@ enum { LINE_MAX_BYTES = 4096 };
 static const char *process_name = "coracle";
 static enum log_level threshold = LOG_LEVEL_INFO;
 static int journal_fd = -1;
+static void (*redirected)(const char *line, size_t size);
 
 static const char *const level_names[] = {
     [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning", [LOG_LEVEL_NOTICE] = "notice",
@@ -54,6 +55,11 @@ void log_open(const char *process, enum log_level most_verbose)
         journal_fd = journal_connect();
 }
 
+void log_redirect(void (*take)(const char *line, size_t size))
+{
+    redirected = take;
+}
+
 int log_level_parse(const char *word, enum log_level *ret_level)
 {
     for (int i = LOG_LEVEL_ERROR; i <= LOG_LEVEL_DEBUG; i++) {
@@ -79,6 +85,11 @@ static void emit(enum log_level level, const char *instance, const char *code, c
     int n;
 
     flatten(text);
+    if (redirected) {
+        n = snprintf(line, sizeof(line), "%s %s: %s", level_names[level], process_name, text);
+        redirected(line, n < (int)sizeof(line) ? (size_t)n : sizeof(line) - 1);
+        return;
+    }
     if (journal_fd >= 0) {
         n = snprintf(line, sizeof(line), "PRIORITY=%d\nSYSLOG_IDENTIFIER=%s\n%s%s%s%s%s%sMESSAGE=%s\n", level,
                      process_name, instance ? "CORACLE_INSTANCE=" : "", instance ? instance : "", instance ? "\n" : "",

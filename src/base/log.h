@@ -8,6 +8,8 @@
 #ifndef CORACLE_BASE_LOG_H
 #define CORACLE_BASE_LOG_H
 
+#include <stddef.h>
+
 #include "base/error.h"
 
 /* Values are syslog's (RFC 5424 section 6.2.1). */
@@ -15,6 +17,10 @@ enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 
 
 /* Call once, before any thread. process: static string, the program's name. */
 void log_open(const char *process, enum log_level most_verbose);
+
+/* From now on each line, without its end, goes to take instead: "LEVEL process: message". For a process whose log is
+ * its instance's. Called on the thread that logs. */
+void log_redirect(void (*take)(const char *line, size_t size));
 
 /* Parses "error", "warning", "notice", "info", "debug". Returns -EINVAL for another word. */
 int log_level_parse(const char *word, enum log_level *ret_level);

@@ -58,6 +58,7 @@
     X(START_FAILED, 500, 1)                                                                                            \
     X(INSTANCE_LOST, 500, 1)                                                                                           \
     X(EXEC_FAILED, 422, 1)                                                                                             \
+    X(SNAPSHOT_UNUSABLE, 422, 1)                                                                                      \
     X(CANCELLED, 409, 1)                                                                                               \
     X(TIMEOUT, 504, 1)                                                                                                 \
     X(PROTOCOL_ERROR, 502, 1)                                                                                          \

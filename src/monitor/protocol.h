@@ -170,7 +170,7 @@ struct monitor_reply { /* DONE, FAILED */
     struct monitor_header header;
     uint32_t stage;
     int32_t error; /* positive errno, 0: none */
-    uint64_t times[MONITOR_TIMES]; /* CLOCK_MONOTONIC ns. PREPARE: begun, VM, memory, done. LOAD: begun, loaded, sandboxed,
+    uint64_t times[MONITOR_TIMES]; /* CLOCK_MONOTONIC ns. PREPARE: begun, memory, VM, done. LOAD: begun, loaded, sandboxed,
                                       entered */
     char detail[MONITOR_DETAIL_SIZE]; /* FAILED: what and where, for the user */
     char hint[MONITOR_HINT_SIZE];     /* FAILED: what to do next; "": nothing to add */

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "monitor/exit_file.h"
 #include "runtime/internal.h"
 
 enum { DEATH_TIMEOUT_MS = 10000, ASK_TIMEOUT_MS = 2000 };
@@ -284,22 +285,16 @@ int container_exit_read(const struct container *container, int instance_dirfd, s
                         struct error **err)
 {
     struct container_exit result = {.wait_status = SIGKILL};
-    unsigned long long at = 0;
-    unsigned status = 0;
     char text[64];
     uint64_t kills;
 
     auto_fd int fd = openat(instance_dirfd, "exit", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
 
     if (n < 0)
         return error_set_errno(err, errno, "INTERNAL", "instances/ID/exit cannot be read");
-    text[n] = 0;
-    /* Without its newline the record was not written to its end. */
-    if (n && text[n - 1] == '\n' && sscanf(text, "%u %llu", &status, &at) == 2) {
+    if (exit_file_parse(text, (size_t)n, &result.wait_status, &result.exited_at_ns)) {
         result.status_known = true;
-        result.wait_status = (int)status;
-        result.exited_at_ns = at;
     } else {
         struct timespec now;
 

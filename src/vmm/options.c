@@ -18,6 +18,7 @@ static const struct option long_options[] = {
     {"tap", required_argument, NULL, 't'},
     {"mac", required_argument, NULL, 'M'},
     {"console", required_argument, NULL, 'c'},
+    {"supervised", no_argument, NULL, 's'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'v'},
     {0},
@@ -34,6 +35,7 @@ static const char usage[] =
     "  --tap NAME           network through this tap of the present network namespace\n"
     "  --mac MAC            hardware address of the guest (default 02:00:00:00:00:01)\n"
     "  --console FD         descriptor the guest's output goes to (default 1)\n"
+    "  --supervised         started by coracle-launcher, which says everything on descriptor 3; no other option\n"
     "  --help, --version\n"
     "\n"
     "Ends with the guest's own exit status; 125 when it could not be started, 126 when it panicked or was reset,\n"
@@ -125,9 +127,12 @@ int options_parse(int argc, char **argv, struct options *ret, struct error **err
             *ret = (struct options){0};
             return 0;
         }
-        r = take_option(c, optarg, &o, err);
+        if (c == 's')
+            o.supervised = true;
+        else
+            r = take_option(c, optarg, &o, err);
     }
-    if (r == 0 && (!o.kernel || optind != argc)) {
+    if (r == 0 && o.supervised ? argc != 2 : r == 0 && (!o.kernel || optind != argc)) {
         r = error_set(err, EINVAL, "INVALID_VALUE", "%s%s", o.kernel ? "an argument too many: " : "--kernel is needed",
                       o.kernel ? argv[optind] : "");
         error_hint(err, "coracle-vmm --help");

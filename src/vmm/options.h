@@ -3,6 +3,7 @@
 #ifndef CORACLE_VMM_OPTIONS_H
 #define CORACLE_VMM_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -14,6 +15,7 @@ struct options {
     uint64_t memory_bytes;
     int console_fd;
     uint8_t mac[6];
+    bool supervised; /* by the launcher: everything comes on descriptor 3 */
 };
 
 int options_parse(int argc, char **argv, struct options *ret, struct error **err);

@@ -76,10 +76,14 @@ int sandbox_files(struct error **err)
 
 static const uint32_t calls[] = {
     SYS_ioctl,                                                  /* the requests below only */
+    SYS_tgkill,                                                 /* of this process: the vCPU is interrupted */
     SYS_readv,         SYS_writev,       SYS_read,   SYS_write, /* tap; event descriptors, console, log */
-    SYS_epoll_wait,    SYS_sched_yield,  SYS_futex,             /* device thread; locks */
+    SYS_epoll_pwait,   SYS_sched_yield,  SYS_futex,             /* device thread; locks */
     SYS_timer_settime, SYS_rt_sigreturn,                        /* the guest's deadlines */
     SYS_clock_gettime, SYS_getpid,       SYS_sendto,            /* log: time, name, journal */
+    SYS_ftruncate,                                              /* log: the older of the two files */
+    SYS_poll,          SYS_accept4,      SYS_recvmsg,           /* control thread: the launcher asks */
+    SYS_sendmsg,       SYS_close,                               /* and is answered */
     SYS_exit_group,
 };
 _Static_assert(sizeof(calls) / sizeof(calls[0]) == SANDBOX_CALL_COUNT, "the allow list grew: is that wanted?");
@@ -88,7 +92,7 @@ static const uint32_t requests[] = {KVM_RUN, KVM_SET_MP_STATE, KVM_GET_REGS, KVM
 
 #if defined(__SANITIZE_ADDRESS__)
 static const uint32_t sanitizer_calls[] = {SYS_mmap,   SYS_munmap,      SYS_madvise,  SYS_mprotect,
-                                           SYS_gettid, SYS_sigaltstack, SYS_close,    SYS_rt_sigprocmask,
+                                           SYS_gettid, SYS_sigaltstack, SYS_rt_sigprocmask,
                                            SYS_openat, SYS_readlink,    SYS_prlimit64};
 #else
 static const uint32_t sanitizer_calls[1];
@@ -129,6 +133,15 @@ static void check_ioctl(struct program *p)
     emit(p, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM, 0, 0);
 }
 
+/* Signals to threads of this process only. */
+static void check_tgkill(struct program *p)
+{
+    emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 4);
+    load(p, offsetof(struct seccomp_data, args[0]));
+    allow_if(p, (uint32_t)getpid());
+    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+}
+
 static void write_filter(struct program *p)
 {
     load(p, offsetof(struct seccomp_data, arch));
@@ -136,7 +149,8 @@ static void write_filter(struct program *p)
     emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
     load(p, offsetof(struct seccomp_data, nr));
     check_ioctl(p);
-    for (size_t i = 1; i < sizeof(calls) / sizeof(calls[0]); i++)
+    check_tgkill(p);
+    for (size_t i = 2; i < sizeof(calls) / sizeof(calls[0]); i++)
         allow_if(p, calls[i]);
     for (size_t i = 0; i < sizeof(sanitizer_calls) / sizeof(sanitizer_calls[0]); i++)
         if (sanitizer_calls[i])

@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,13 +22,24 @@
 
 #include "vmm/vcpu.h"
 
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid /* as the kernel and musl call it */
+#endif
+
 static struct kvm_run *running; /* of the vCPU of this process */
 static volatile sig_atomic_t stop_signal;
+static struct {
+    bool wanted; /* atomic */
+    pid_t thread;
+    sem_t parked, go, left;
+} pausing;
 
 static void on_signal(int signal)
 {
-    if (signal != SIGUSR1)
+    if (signal != SIGUSR1) {
         stop_signal = signal;
+        sem_post(&pausing.go);
+    }
     if (running)
         __atomic_store_n(&running->immediate_exit, 1, __ATOMIC_SEQ_CST);
 }
@@ -49,7 +61,11 @@ int vcpu_prepare(struct vm *vm, struct error **err)
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
     int khz = ioctl(vm->vcpu_fd, KVM_GET_TSC_KHZ, 0);
 
-    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    pausing.thread = (pid_t)syscall(SYS_gettid);
+    sem_init(&pausing.parked, 0, 0);
+    sem_init(&pausing.go, 0, 0);
+    sem_init(&pausing.left, 0, 0);
+    event.sigev_notify_thread_id = pausing.thread;
     vm->deadline.tsc_khz = khz > 0 ? (uint64_t)khz : 1000000;
     if (timer_create(CLOCK_MONOTONIC, &event, &vm->deadline.timer) < 0)
         return error_set_errno(err, errno, "INTERNAL", "timer_create");
@@ -212,12 +228,41 @@ static bool handle_port(struct vm *vm, const struct vcpu_callbacks *callbacks, s
     }
 }
 
+void vcpu_pause(struct vm *vm)
+{
+    __atomic_store_n(&pausing.wanted, true, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&vm->run->immediate_exit, 1, __ATOMIC_SEQ_CST); /* KVM_RUN finishes what is under way, no more */
+    syscall(SYS_tgkill, getpid(), pausing.thread, SIGUSR1);
+    while (sem_wait(&pausing.parked) < 0)
+        ;
+}
+
+void vcpu_resume(struct vm *vm)
+{
+    (void)vm;
+    __atomic_store_n(&pausing.wanted, false, __ATOMIC_SEQ_CST);
+    sem_post(&pausing.go);
+    while (sem_wait(&pausing.left) < 0) /* so that the next pause finds it running */
+        ;
+}
+
+static void park(void)
+{
+    if (!__atomic_load_n(&pausing.wanted, __ATOMIC_SEQ_CST))
+        return;
+    sem_post(&pausing.parked);
+    while (__atomic_load_n(&pausing.wanted, __ATOMIC_SEQ_CST) && !stop_signal)
+        sem_wait(&pausing.go); /* a signal ends it, or its handler's post does */
+    sem_post(&pausing.left);
+}
+
 /* KVM_RUN ended by a signal: a stop, or the deadline of a sleeping guest, which must then look at its clock. */
 static bool handle_interrupted(struct vm *vm, struct vcpu_result *ret)
 {
     struct kvm_mp_state state = {.mp_state = KVM_MP_STATE_RUNNABLE};
 
     __atomic_store_n(&vm->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    park();
     if (stop_signal) {
         ret->end = VCPU_STOPPED;
         ret->status = (uint32_t)stop_signal;
@@ -270,6 +315,6 @@ void vcpu_run(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu
         counters->interrupted++;
         on = (errno == EINTR || errno == EAGAIN) && handle_interrupted(vm, ret);
         if (!on && ret->end == VCPU_FAILED)
-            snprintf(ret->words, sizeof(ret->words), "KVM_RUN: %s", strerrorname_np(errno));
+            snprintf(ret->words, sizeof(ret->words), "KVM_RUN: %s", strerror(errno));
     }
 }

@@ -38,6 +38,11 @@ struct vcpu_callbacks {
 void vcpu_run(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu_counters *counters,
               struct vcpu_result *ret);
 
+/* Any other thread: returns when no guest code runs and no exit is being handled, until vcpu_resume(). What a guest was
+ * doing is complete then: its state can be read. A signal that ends the run ends the pause. */
+void vcpu_pause(struct vm *vm);
+void vcpu_resume(struct vm *vm);
+
 /* Handlers of the signals that end a run (SIGTERM, SIGINT, SIGHUP) and the timer of the guest's deadlines. Once, on the
  * thread that will call vcpu_run(); other threads block all signals. */
 int vcpu_prepare(struct vm *vm, struct error **err);

@@ -84,6 +84,7 @@ static unsigned rx_posted;
 static uint64_t packet_time;
 static struct net_config configuration;
 static uint64_t declined; /* feature bits the boot parameters forbid */
+static bool present; /* there is a device */
 
 uint64_t net_received_at(void)
 {
@@ -582,13 +583,16 @@ bool net_init(const struct net_config *config)
     configure4();
     configure6();
     configure_neighbour();
-    return true;
+    return present = true;
 }
 
 bool net_poll(void)
 {
-    bool worked = receive();
+    bool worked;
 
+    if (!present)
+        return false;
+    worked = receive();
     worked |= reap();
     virtq_publish(&tx);
     return worked;
@@ -596,11 +600,14 @@ bool net_poll(void)
 
 void net_flush(void)
 {
-    virtq_publish(&tx);
+    if (present)
+        virtq_publish(&tx);
 }
 
 void net_interrupts(bool on)
 {
+    if (!present)
+        return;
     virtq_interrupts(&rx, on);
     if (on)
         virtio_acknowledge(&device);

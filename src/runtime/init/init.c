@@ -9,6 +9,9 @@
  */
 #include "init.h"
 
+#include "monitor/exit_file.h"
+#include "monitor/log_file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -40,7 +43,7 @@ struct execution {
 
 static struct {
     int listen_fd, exit_fd;
-    int output[STREAM_COUNT]; /* read ends of the application's pipes; output[0]: master of its terminal */
+    int output[LOG_STREAM_COUNT]; /* read ends of the application's pipes; output[0]: master of its terminal */
     int console;              /* write end of stdin, or -1 */
     bool terminal;
     bool prompt; /* somebody may type: terminal or open stdin */
@@ -52,6 +55,8 @@ static struct {
     char label_text[256];
     struct execution executions[EXEC_SLOTS];
 } self = {.listen_fd = -1, .exit_fd = -1, .output = {-1, -1}, .console = -1, .application_pidfd = -1};
+
+static struct log_file output_log = {.fds = {-1, -1}};
 
 int fail(enum init_stage stage, int error, const char *detail)
 {
@@ -316,7 +321,7 @@ static int take_start_fds(struct request *request, const struct init_start *star
     }
     if (start->flags & INIT_START_LISTEN)
         self.listen_fd = request_take(request, at++);
-    log_setup(logs, start->log_bytes_max);
+    log_file_setup(&output_log, logs, start->log_bytes_max);
     if (request->fd_count != at + start->tasks_count || start->tasks_count > INIT_TASKS_MAX)
         return fail(STAGE_PROTOCOL, EBADMSG, "descriptors");
     if (join_cgroups(request, at, start->tasks_count))
@@ -537,44 +542,13 @@ static bool reap(int *ret_wait_status)
 /* What the application wrote last is still in the pipes. A child of it that holds the pipe open is not waited for. */
 static void drain(void)
 {
-    for (int stream = 0; stream < STREAM_COUNT; stream++)
+    for (int stream = 0; stream < LOG_STREAM_COUNT; stream++)
         if (self.output[stream] >= 0) {
             for (int rounds = 0;
-                 rounds < 4096 && log_read((enum stream)stream, self.output[stream], self.terminal, self.prompt) == 0;)
+                 rounds < 4096 && log_file_read(&output_log, (enum log_stream)stream, self.output[stream], self.terminal, self.prompt) == 0;)
                 rounds++;
-            log_finish((enum stream)stream);
+            log_file_finish(&output_log, (enum log_stream)stream);
         }
-}
-
-static size_t put_decimal(char *at, uint64_t value)
-{
-    char digits[20];
-    size_t n = 0, size;
-
-    do
-        digits[n++] = (char)('0' + value % 10);
-    while (value /= 10);
-    size = n;
-    while (n)
-        *at++ = digits[--n];
-    return size;
-}
-
-/* "WAIT_STATUS REALTIME_NS\n"; the file was opened by the launcher. */
-static void write_exit(int wait_status)
-{
-    struct timespec now;
-    char line[48];
-    size_t size;
-
-    syscall(SYS_clock_gettime, CLOCK_REALTIME, &now);
-    size = put_decimal(line, (uint64_t)(uint32_t)wait_status);
-    line[size++] = ' ';
-    size += put_decimal(line + size, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
-    line[size++] = '\n';
-    if (self.exit_fd >= 0 && write(self.exit_fd, line, size) != (ssize_t)size) {
-        /* Then the launcher reports an unknown status: nothing more can be done from here. */
-    }
 }
 
 static void on_child(int signal)
@@ -596,38 +570,38 @@ static void trim_stack(void)
 
 static void serve(void)
 {
-    struct pollfd polled[STREAM_COUNT + 1 + EXEC_SLOTS];
+    struct pollfd polled[LOG_STREAM_COUNT + 1 + EXEC_SLOTS];
     sigset_t none;
     int wait_status = 0;
 
     sigemptyset(&none);
     while (!reap(&wait_status)) {
-        size_t n = STREAM_COUNT + 1;
+        size_t n = LOG_STREAM_COUNT + 1;
 
-        for (int stream = 0; stream < STREAM_COUNT; stream++)
+        for (int stream = 0; stream < LOG_STREAM_COUNT; stream++)
             polled[stream] = (struct pollfd){self.output[stream], POLLIN, 0};
-        polled[STREAM_COUNT] = (struct pollfd){free_slot() ? self.listen_fd : -1, POLLIN, 0};
+        polled[LOG_STREAM_COUNT] = (struct pollfd){free_slot() ? self.listen_fd : -1, POLLIN, 0};
         for (int i = 0; i < EXEC_SLOTS; i++)
             polled[n++] = (struct pollfd){self.executions[i].connection, POLLIN, 0};
         if (ppoll(polled, n, NULL, &none) < 0)
             continue;
-        for (int stream = 0; stream < STREAM_COUNT; stream++)
+        for (int stream = 0; stream < LOG_STREAM_COUNT; stream++)
             if (polled[stream].revents &&
-                log_read((enum stream)stream, self.output[stream], self.terminal, self.prompt) < 0) {
-                log_finish((enum stream)stream);
+                log_file_read(&output_log, (enum log_stream)stream, self.output[stream], self.terminal, self.prompt) < 0) {
+                log_file_finish(&output_log, (enum log_stream)stream);
                 /* For a terminal: every slave was closed, which the application will not open again by a path. */
                 close_to(&self.output[stream]);
             }
         for (int i = 0; i < EXEC_SLOTS; i++)
-            if (polled[STREAM_COUNT + 1 + i].revents) {
+            if (polled[LOG_STREAM_COUNT + 1 + i].revents) {
                 handle_request(&self.executions[i]);
                 trim_stack();
             }
-        if (polled[STREAM_COUNT].revents)
+        if (polled[LOG_STREAM_COUNT].revents)
             accept_connection();
     }
     drain();
-    write_exit(wait_status);
+    exit_file_write(self.exit_fd, wait_status); /* else the launcher reports an unknown status */
 }
 
 /*

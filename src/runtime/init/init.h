@@ -59,13 +59,6 @@ struct identity {
 };
 int resolve_user(const char *user, struct identity *ret_identity);
 
-/* log.c */
-enum stream { STREAM_OUT, STREAM_ERR, STREAM_COUNT };
-void log_setup(const int fds[2], uint64_t bytes_max); /* fds[0] -1: discard */
-/* prompt: a line without its end is written at once. 0: more may come; 1: nothing there; -1: end of file. */
-int log_read(enum stream stream, int fd, bool terminal, bool prompt);
-void log_finish(enum stream stream); /* an unfinished line */
-
 /* process.c */
 struct child {
     char **argv, **env;

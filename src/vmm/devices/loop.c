@@ -200,7 +200,7 @@ static void *loop_thread(void *argument)
 
     sem_post(&l->started);
     while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
-        int n = epoll_wait(l->epoll_fd, events, LOOP_SOURCE_MAX + 1, -1);
+        int n = epoll_pwait(l->epoll_fd, events, LOOP_SOURCE_MAX + 1, -1, NULL);
 
         pthread_mutex_lock(&l->gate);
         for (int i = 0; i < n; i++) {

@@ -1,67 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The application's output as CRI log records in two rotating files (docs/formats/host-layout.md).
+ * CRI log records in two rotating files: the one implementation, for coracle-init (no heap, no stdio, no vdso) and for
+ * the monitors. Written by whichever thread has the output; the owner locks where there is more than one.
  *
  * Lines are collected per stream; a line longer than the buffer goes out in parts (P), the last of them F. Of an
  * application somebody may type to, output is written as it comes, so that a prompt without newline is seen. A log that
  * cannot be written (disk full) loses records, never blocks the application.
  */
-#include "init.h"
+#include "monitor/log_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { LINE_MAX_BYTES = 4000, RECORD_BATCH = 8192, PREFIX_MAX = 48 };
+enum { PREFIX_MAX = 48 };
 
-static struct {
-    int fds[2];             /* -1: discard */
-    int current;            /* index of the file being written */
-    uint64_t written, half; /* bytes in it, and how many it may hold */
-    struct pending {
-        size_t size;
-        char bytes[LINE_MAX_BYTES];
-    } pending[STREAM_COUNT];
-    size_t batch_size;
-    char batch[RECORD_BATCH];
-} log_state = {.fds = {-1, -1}};
-
-static const char *const stream_names[STREAM_COUNT] = {"stdout", "stderr"};
+static const char *const stream_names[LOG_STREAM_COUNT] = {"stdout", "stderr"};
 
 /* After a restart the file written last goes on being written. */
-void log_setup(const int fds[2], uint64_t bytes_max)
+void log_file_setup(struct log_file *log, const int fds[2], uint64_t bytes_max)
 {
     struct stat st[2];
 
-    log_state.fds[0] = fds[0];
-    log_state.fds[1] = fds[1];
-    log_state.half = bytes_max / 2;
+    log->fds[0] = fds[0];
+    log->fds[1] = fds[1];
+    log->half = bytes_max / 2;
     if (fds[0] < 0 || fstat(fds[0], &st[0]) || fstat(fds[1], &st[1]))
         return;
     if (st[1].st_size &&
         (!st[0].st_size || st[1].st_mtim.tv_sec > st[0].st_mtim.tv_sec ||
          (st[1].st_mtim.tv_sec == st[0].st_mtim.tv_sec && st[1].st_mtim.tv_nsec > st[0].st_mtim.tv_nsec)))
-        log_state.current = 1;
-    log_state.written = (uint64_t)st[log_state.current].st_size;
+        log->current = 1;
+    log->written = (uint64_t)st[log->current].st_size;
 }
 
-static void flush(void)
+static void flush(struct log_file *log)
 {
     size_t done = 0;
 
-    if (log_state.fds[0] >= 0 && log_state.batch_size) {
-        if (log_state.written + log_state.batch_size > log_state.half && log_state.written) {
-            log_state.current = !log_state.current;
-            if (ftruncate(log_state.fds[log_state.current], 0)) {
+    if (log->fds[0] >= 0 && log->batch_size) {
+        if (log->written + log->batch_size > log->half && log->written) {
+            log->current = !log->current;
+            if (ftruncate(log->fds[log->current], 0)) {
                 /* Appending to a file that could not be emptied is better than losing records. */
             }
-            log_state.written = 0;
+            log->written = 0;
         }
-        while (done < log_state.batch_size) {
-            ssize_t n = write(log_state.fds[log_state.current], log_state.batch + done, log_state.batch_size - done);
+        while (done < log->batch_size) {
+            ssize_t n = write(log->fds[log->current], log->batch + done, log->batch_size - done);
 
             if (n < 0 && errno == EINTR)
                 continue;
@@ -69,9 +58,9 @@ static void flush(void)
                 break;
             done += (size_t)n;
         }
-        log_state.written += done;
+        log->written += done;
     }
-    log_state.batch_size = 0;
+    log->batch_size = 0;
 }
 
 static char *put_number(char *at, uint64_t value, int digits)
@@ -119,13 +108,13 @@ static char *put_time(char *at)
     return at;
 }
 
-static void record(enum stream stream, bool full, const char *bytes, size_t size)
+static void record(struct log_file *log, enum log_stream stream, bool full, const char *bytes, size_t size)
 {
     char *at;
 
-    if (log_state.batch_size + size + PREFIX_MAX > RECORD_BATCH)
-        flush();
-    at = put_time(log_state.batch + log_state.batch_size);
+    if (log->batch_size + size + PREFIX_MAX > LOG_BATCH_BYTES)
+        flush(log);
+    at = put_time(log->batch + log->batch_size);
     *at++ = ' ';
     memcpy(at, stream_names[stream], 6);
     at += 6;
@@ -135,51 +124,68 @@ static void record(enum stream stream, bool full, const char *bytes, size_t size
     memcpy(at, bytes, size);
     at += size;
     *at++ = '\n';
-    log_state.batch_size = (size_t)(at - log_state.batch);
+    log->batch_size = (size_t)(at - log->batch);
 }
 
 /* Writes out the whole lines of a stream's buffer, keeps the rest at its front. */
-static void take_lines(enum stream stream, bool terminal, bool prompt)
+static void take_lines(struct log_file *log, enum log_stream stream, bool terminal, bool prompt)
 {
-    struct pending *pending = &log_state.pending[stream];
+    struct log_pending *pending = &log->pending[stream];
     char *line = pending->bytes, *end = line + pending->size, *newline;
 
     while ((newline = memchr(line, '\n', (size_t)(end - line)))) {
         size_t size = (size_t)(newline - line);
 
         /* A terminal's line discipline has put a carriage return before the newline. */
-        record(stream, true, line, terminal && size && newline[-1] == '\r' ? size - 1 : size);
+        record(log, stream, true, line, terminal && size && newline[-1] == '\r' ? size - 1 : size);
         line = newline + 1;
     }
     pending->size = (size_t)(end - line);
-    if (pending->size && (prompt || pending->size == LINE_MAX_BYTES)) {
-        record(stream, false, line, pending->size);
+    if (pending->size && (prompt || pending->size == LOG_LINE_BYTES)) {
+        record(log, stream, false, line, pending->size);
         pending->size = 0;
     }
     memmove(pending->bytes, line, pending->size);
 }
 
-int log_read(enum stream stream, int fd, bool terminal, bool prompt)
+int log_file_read(struct log_file *log, enum log_stream stream, int fd, bool terminal, bool prompt)
 {
-    struct pending *pending = &log_state.pending[stream];
-    ssize_t got = read(fd, pending->bytes + pending->size, LINE_MAX_BYTES - pending->size);
+    struct log_pending *pending = &log->pending[stream];
+    ssize_t got = read(fd, pending->bytes + pending->size, LOG_LINE_BYTES - pending->size);
 
     if (got < 0 && (errno == EINTR || errno == EAGAIN))
         return errno == EAGAIN ? 1 : 0;
     if (got <= 0)
         return -1;
     pending->size += (size_t)got;
-    take_lines(stream, terminal, prompt);
-    flush();
+    take_lines(log, stream, terminal, prompt);
+    flush(log);
     return 0;
 }
 
-void log_finish(enum stream stream)
+void log_file_write(struct log_file *log, enum log_stream stream, const void *bytes, size_t size)
 {
-    struct pending *pending = &log_state.pending[stream];
+    struct log_pending *pending = &log->pending[stream];
+    const char *from = bytes;
+
+    while (size > 0) {
+        size_t part = LOG_LINE_BYTES - pending->size < size ? LOG_LINE_BYTES - pending->size : size;
+
+        memcpy(pending->bytes + pending->size, from, part);
+        pending->size += part;
+        from += part;
+        size -= part;
+        take_lines(log, stream, true, false);
+    }
+    flush(log);
+}
+
+void log_file_finish(struct log_file *log, enum log_stream stream)
+{
+    struct log_pending *pending = &log->pending[stream];
 
     if (pending->size)
-        record(stream, false, pending->bytes, pending->size);
+        record(log, stream, false, pending->bytes, pending->size);
     pending->size = 0;
-    flush();
+    flush(log);
 }

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The launcher's side of protocol.h. Every call has an end in time; what a monitor answers is checked (message.h), and
+ * FAILED becomes a struct error with a code of model/codes.h, the monitor's words and its hint.
+ */
+#ifndef CORACLE_MONITOR_CLIENT_H
+#define CORACLE_MONITOR_CLIENT_H
+
+#include "monitor/message.h"
+
+/* On the setup socket: send, do something else, wait. kvm_fd -1: emulation. ret_reply may be NULL. */
+int monitor_send_prepare(int setup_fd, const struct monitor_prepare *prepare, int kvm_fd, struct error **err);
+/* load->parameters_size is set here; fds in the order that protocol.h says, as many as monitor_load_layout() counts. */
+int monitor_send_load(int setup_fd, const struct monitor_load *load, const char *parameters, const int *fds,
+                      unsigned fd_count, struct error **err);
+int monitor_wait(int setup_fd, int timeout_ms, struct monitor_reply *ret_reply, struct error **err);
+
+/* A connection to the monitor that listens at name in the folder dirfd; owned by the caller, each call may use it in
+ * turn. INSTANCE_LOST: nobody is there. */
+int monitor_connect(int dirfd, const char *name, int *ret_fd, struct error **err);
+
+int monitor_get_status(int fd, int timeout_ms, struct monitor_status *ret, struct error **err);
+/* MONITOR_PAUSE, MONITOR_RESUME, MONITOR_POWER */
+int monitor_ask(int fd, enum monitor_type what, int timeout_ms, struct error **err);
+/* file: an empty file, writable; borrowed. */
+int monitor_snapshot(int fd, int file, int timeout_ms, struct error **err);
+int monitor_set_memory(int fd, uint64_t balloon_bytes, int timeout_ms, struct error **err);
+int monitor_open_console(int fd, int timeout_ms, int *ret_input, struct error **err);
+int monitor_open_vsock(int fd, uint32_t port, int timeout_ms, int *ret_stream, struct error **err);
+
+/* The error a FAILED stands for; returns -errno. */
+int monitor_failure(const struct monitor_reply *failed, struct error **err);
+
+#endif

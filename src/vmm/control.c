@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control thread. Theory of operation:
+ *
+ * A few connections, one request at a time each, answered before the next is read; a peer that does not read its answer
+ * loses it (sockets do not block). Requests change the machine under m's pause: first the vCPU stands still, then the
+ * device thread, so that nothing of the guest moves. The launcher is trusted with the guest, not with the monitor:
+ * whatever comes goes through monitor_receive().
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "monitor/message.h"
+#include "vmm/control.h"
+
+enum { CONNECTION_MAX = 8, STACK_BYTES = 64 * 1024 };
+
+static struct {
+    struct machine *machine;
+    int listen_fd;
+    int connections[CONNECTION_MAX]; /* -1: free */
+    bool paused;
+    uint64_t begun_ns;
+    uint64_t ready_ns; /* atomic */
+    sem_t started;
+    struct monitor_message message;
+} self;
+
+void control_ready(void)
+{
+    __atomic_store_n(&self.ready_ns, machine_now_ns(), __ATOMIC_RELEASE);
+}
+
+/* ---- requests ---- */
+
+static void send_status(int fd)
+{
+    const struct machine *m = self.machine;
+    const struct vcpu_counters *c = &m->counters;
+    uint64_t ready = __atomic_load_n(&self.ready_ns, __ATOMIC_ACQUIRE);
+    const struct boot_shared *shared = guest_memory_at(&m->vm->ram.memory, BOOT_SHARED_ADDRESS, sizeof(*shared));
+    struct monitor_status s = {
+        .header.type = MONITOR_STATUS_REPLY,
+        .accelerator = MONITOR_ACCELERATOR_KVM,
+        .ready = ready != 0,
+        .paused = self.paused,
+        .generation = shared ? (uint32_t)__atomic_load_n(&shared->generation, __ATOMIC_RELAXED) : 0,
+        .exits = __atomic_load_n(&c->pio, __ATOMIC_RELAXED) + __atomic_load_n(&c->mmio, __ATOMIC_RELAXED),
+        .memory_bytes = m->vm->ram.memory.bytes,
+        .boot_ns = ready ? ready - self.begun_ns : 0,
+    };
+
+    monitor_send(fd, &s.header, sizeof(s), NULL, 0, NULL);
+}
+
+static void set_paused(bool wanted)
+{
+    if (wanted == self.paused)
+        return;
+    if (wanted) {
+        vcpu_pause(self.machine->vm);
+        loop_pause(self.machine->loop);
+    } else {
+        loop_resume(self.machine->loop);
+        vcpu_resume(self.machine->vm);
+    }
+    self.paused = wanted;
+}
+
+static void refuse(int fd, const char *what)
+{
+    auto_error struct error *err = NULL;
+
+    error_set(&err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "%s", what);
+    monitor_send_failed(fd, MONITOR_STAGE_SUPPORT, err);
+}
+
+static void serve(int fd, struct monitor_message *request)
+{
+    switch (request->header.type) {
+    case MONITOR_STATUS:
+        send_status(fd);
+        return;
+    case MONITOR_PAUSE:
+    case MONITOR_RESUME:
+        set_paused(request->header.type == MONITOR_PAUSE);
+        monitor_send_done(fd, NULL, -1);
+        return;
+    case MONITOR_SNAPSHOT:
+        refuse(fd, "this machine cannot be written to a snapshot");
+        return;
+    case MONITOR_MEMORY:
+        refuse(fd, "this machine has no balloon");
+        return;
+    case MONITOR_CONSOLE:
+        refuse(fd, "this machine has no console input");
+        return;
+    case MONITOR_VSOCK:
+        refuse(fd, "this machine has no vsock device");
+        return;
+    case MONITOR_POWER:
+        refuse(fd, "this machine has no power button");
+        return;
+    default:
+        refuse(fd, "no request of a running machine");
+        return;
+    }
+}
+
+/* ---- connections ---- */
+
+static void receive(int *connection)
+{
+    auto_error struct error *err = NULL;
+    int r = monitor_receive(*connection, &self.message, &err);
+
+    if (r == -EAGAIN)
+        return;
+    if (r == 1) {
+        serve(*connection, &self.message);
+        monitor_message_end(&self.message);
+        return;
+    }
+    if (r < 0)
+        monitor_send_failed(*connection, MONITOR_STAGE_PROTOCOL, err);
+    *connection = close_fd(*connection);
+}
+
+static void accept_one(void)
+{
+    for (unsigned i = 0; i < CONNECTION_MAX; i++) {
+        if (self.connections[i] >= 0)
+            continue;
+        self.connections[i] = accept4(self.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        return;
+    }
+}
+
+static void *control_thread(void *unused)
+{
+    struct pollfd polled[CONNECTION_MAX + 1];
+
+    (void)unused;
+    sem_post(&self.started);
+    for (;;) {
+        bool room = false;
+
+        for (unsigned i = 0; i < CONNECTION_MAX; i++) {
+            polled[i] = (struct pollfd){.fd = self.connections[i], .events = POLLIN};
+            room |= self.connections[i] < 0;
+        }
+        polled[CONNECTION_MAX] = (struct pollfd){.fd = room ? self.listen_fd : -1, .events = POLLIN};
+        if (poll(polled, CONNECTION_MAX + 1, -1) < 0)
+            continue;
+        for (unsigned i = 0; i < CONNECTION_MAX; i++)
+            if (polled[i].revents && self.connections[i] >= 0)
+                receive(&self.connections[i]);
+        if (polled[CONNECTION_MAX].revents)
+            accept_one();
+    }
+    return NULL;
+}
+
+int control_start(struct machine *machine, int listen_fd, struct error **err)
+{
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    self.machine = machine;
+    self.listen_fd = listen_fd;
+    self.begun_ns = machine_now_ns();
+    memset(self.connections, 0xff, sizeof(self.connections));
+    sem_init(&self.started, 0, 0);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all); /* signals are the vCPU thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = pthread_create(&thread, &attributes, control_thread, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r != 0)
+        return error_set_errno(err, r, "INTERNAL", "cannot start the control thread");
+    while (sem_wait(&self.started) < 0)
+        ;
+    return 0;
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See machine.h. Everything here runs on the main thread, which becomes the vCPU's. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "vmm/boot_direct.h"
+#include "vmm/devices/net.h"
+#include "vmm/machine.h"
+#include "vmm/output.h"
+#include "vmm/sandbox.h"
+
+enum { EXIT_GUEST_FAILED = 126 };
+
+uint64_t machine_now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool shared, struct error **err)
+{
+    struct guest_ram ram = {.memfd = -1};
+    auto_fd int kvm = kvm_fd;
+    int r;
+
+    m->stage = MONITOR_STAGE_MEMORY;
+    r = guest_ram_create(memory_bytes, shared, &ram, err);
+    if (r < 0)
+        return r;
+    m->memory_ns = machine_now_ns();
+    m->stage = MONITOR_STAGE_VM;
+    r = vm_create(kvm, &ram, &m->vm, err);
+    if (r < 0) {
+        guest_ram_destroy(&ram);
+        return r;
+    }
+    m->vm_ns = machine_now_ns();
+    take_fd(&kvm);
+    m->vm->kvm_fd = close_fd(m->vm->kvm_fd); /* it could make more VMs */
+    r = vcpu_prepare(m->vm, err);
+    return r < 0 ? r : loop_create(&m->loop, err);
+}
+
+/* ---- load ---- */
+
+static int map_file(const struct machine_load *load, const uint8_t **ret, size_t *ret_size, struct error **err)
+{
+    struct stat st;
+
+    if (fstat(load->kernel_fd, &st) < 0)
+        return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", load->kernel_name);
+    if (st.st_size == 0)
+        return error_set(err, EINVAL, "IMAGE_MALFORMED", "%s is empty", load->kernel_name);
+    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, load->kernel_fd, 0);
+    if (map == MAP_FAILED)
+        return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", load->kernel_name);
+    *ret = map;
+    *ret_size = (size_t)st.st_size;
+    return 0;
+}
+
+static void fill_clock(struct vm *vm, struct boot_info *info)
+{
+    struct timespec now;
+    int khz = ioctl(vm->vcpu_fd, KVM_GET_TSC_KHZ, 0);
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    info->wall_clock_tsc = __rdtsc();
+    info->wall_clock_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    info->tsc_khz = khz > 0 ? (uint64_t)khz : 0;
+}
+
+static int fill_info(struct vm *vm, struct boot_info *info, struct error **err)
+{
+    fill_clock(vm, info);
+    if (getrandom(info->seed, sizeof(info->seed), 0) != sizeof(info->seed))
+        return error_set_errno(err, errno, "INTERNAL", "getrandom");
+    info->device_count = vm->device_count;
+    for (unsigned i = 0; i < vm->device_count; i++)
+        info->devices[i] = (struct boot_device){
+            .address = VM_DEVICE_ADDRESS + (uint64_t)i * DEVICE_PAGE,
+            .kind = vm->devices[i]->ops->type,
+            .vector = (uint32_t)BOOT_VECTOR_DEVICE + i,
+        };
+    return 0;
+}
+
+static int load_image(struct machine *m, const struct machine_load *load, struct error **err)
+{
+    struct direct_boot boot = {.parameters = load->parameters};
+    struct vm *vm = m->vm;
+    struct elf_image image;
+    size_t size = 0;
+    int r = map_file(load, &boot.file, &size, err);
+
+    if (r < 0)
+        return r;
+    r = elf_read(boot.file, size, vm->ram.memory.bytes, 0, &image, err);
+    boot.image = &image;
+    if (r == 0)
+        r = fill_info(vm, &boot.info, err);
+    if (r == 0)
+        r = direct_boot_memory(&vm->ram.memory, &boot, err);
+    if (r == 0)
+        r = direct_boot_registers(vm->vcpu_fd, &vm->ram.memory, err);
+    munmap((void *)(uintptr_t)boot.file, size);
+    return r;
+}
+
+static int add_network(struct machine *m, struct machine_nic *nic, struct error **err)
+{
+    struct device *net;
+    int r = net_create(&m->vm->ram.memory, nic->tap_fd, nic->mac, &net, err);
+
+    if (r < 0)
+        return r;
+    take_fd(&nic->tap_fd);
+    r = vm_add_device(m->vm, net, err);
+    return r < 0 ? r : net_attach(net, m->loop, err);
+}
+
+int machine_load(struct machine *m, struct machine_load *load, struct error **err)
+{
+    int r = 0;
+
+    snprintf(m->kernel_name, sizeof(m->kernel_name), "%s", load->kernel_name);
+    m->stage = MONITOR_STAGE_DEVICE;
+    for (unsigned i = 0; r == 0 && i < load->nic_count; i++)
+        r = add_network(m, &load->nics[i], err);
+    if (r == 0)
+        r = vm_route_interrupts(m->vm, err);
+    if (r < 0)
+        return r;
+    m->stage = MONITOR_STAGE_IMAGE;
+    return load_image(m, load, err);
+}
+
+int machine_confine(struct machine *m, struct error **err)
+{
+    int r;
+
+    m->stage = MONITOR_STAGE_SANDBOX;
+    r = sandbox_privileges(err);
+    if (r == 0)
+        r = sandbox_files(err);
+    if (r == 0)
+        r = loop_start(m->loop, err);
+    return r < 0 ? r : sandbox_calls(err);
+}
+
+/* ---- run ---- */
+
+static void report_registers(const struct boot_panic *p, const char *kernel)
+{
+    static const char *const names[15] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8",
+                                          "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    char text[BOOT_PANIC_WORDS * 24];
+    int used = 0;
+
+    for (unsigned i = 0; i < 15; i++)
+        used += snprintf(text + used, sizeof(text) - (size_t)used, " %s %" PRIx64, names[i], p->registers[i]);
+    log_line(LOG_LEVEL_ERROR, NULL,
+             "vector %" PRIu64 " error %" PRIx64 " rip %" PRIx64 " rsp %" PRIx64 " rflags %" PRIx64 " cr2 %" PRIx64,
+             p->vector, p->error, p->rip, p->rsp, p->rflags, p->cr2);
+    log_line(LOG_LEVEL_ERROR, NULL, "registers:%s", text);
+    used = 0;
+    for (unsigned i = 0; i < BOOT_PANIC_WORDS; i++)
+        used += snprintf(text + used, sizeof(text) - (size_t)used, " %" PRIx64, p->stack[i]);
+    log_line(LOG_LEVEL_ERROR, NULL, "stack:%s", text);
+    log_line(LOG_LEVEL_ERROR, NULL, "where: trace-unikernel %s.debug, with these lines as its input", kernel);
+}
+
+/* Wait statuses as the kernel encodes them (wait(2)): an exit status in the second byte, or a signal's number. */
+static int exited(unsigned status)
+{
+    return (int)(status & 0xff) << 8;
+}
+
+static int report(const struct machine *m, const struct vcpu_result *end)
+{
+    const struct vcpu_counters *c = &m->counters;
+
+    log_line(LOG_LEVEL_DEBUG, NULL, "exits: %" PRIu64 " idle, %" PRIu64 " mmio, %" PRIu64 " ports", c->idle, c->mmio,
+             c->pio);
+    switch (end->end) {
+    case VCPU_EXIT:
+        return exited(end->status);
+    case VCPU_STOPPED:
+        return (int)end->status;
+    case VCPU_PANIC:
+        log_line(LOG_LEVEL_ERROR, NULL, "the guest panicked: %s", end->panic.message);
+        break;
+    case VCPU_RESET:
+        log_line(LOG_LEVEL_ERROR, NULL, "the guest was reset (triple fault)");
+        break;
+    case VCPU_FAILED:
+        log_line(LOG_LEVEL_ERROR, NULL, "the guest cannot go on: %s", end->words);
+        break;
+    }
+    report_registers(&end->panic, m->kernel_name);
+    return exited(EXIT_GUEST_FAILED);
+}
+
+int machine_run(struct machine *m)
+{
+    struct vcpu_result end;
+
+    m->callbacks.console = output_byte;
+    m->callbacks.text = output_text;
+    m->callbacks.idle = output_flush;
+    vcpu_run(m->vm, &m->callbacks, &m->counters, &end);
+    output_flush(NULL);
+    return report(m, &end);
+}

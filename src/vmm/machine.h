@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The monitor's one machine, from nothing to its end, the same for the plain tool (main.c) and under the launcher
+ * (supervised.c): prepared (a VM with memory, which may wait in a pool), loaded (a guest and its devices), confined, run.
+ */
+#ifndef CORACLE_VMM_MACHINE_H
+#define CORACLE_VMM_MACHINE_H
+
+#include "monitor/protocol.h"
+#include "vmm/devices/loop.h"
+#include "vmm/vcpu.h"
+
+struct machine {
+    struct vm *vm;
+    struct loop *loop;
+    struct vcpu_counters counters;
+    struct vcpu_callbacks callbacks;
+    char kernel_name[256]; /* for words */
+    enum monitor_stage stage;        /* where the last failure was */
+    uint64_t memory_ns, vm_ns;       /* CLOCK_MONOTONIC: when PREPARE's steps were done */
+};
+
+uint64_t machine_now_ns(void);
+
+struct machine_nic {
+    uint8_t mac[6];
+    int tap_fd; /* taken over */
+};
+
+/* What main.c's options and a LOAD have in common. */
+struct machine_load {
+    const char *kernel_name;
+    int kernel_fd; /* borrowed */
+    const char *parameters;
+    unsigned nic_count;
+    struct machine_nic nics[MONITOR_NIC_MAX];
+};
+
+/* kvm_fd: taken over. */
+int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool shared, struct error **err);
+/* On failure the machine is of no use any more. */
+int machine_load(struct machine *m, struct machine_load *load, struct error **err);
+/* No capability, no file, no system call but the listed: before the guest's first instruction. */
+int machine_confine(struct machine *m, struct error **err);
+/* Runs the guest to its end, says in the log how it ended. Returns the wait status (wait(2)) to be recorded. */
+int machine_run(struct machine *m);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The monitor as the launcher starts it: PREPARE and LOAD come on descriptor 3, the guest runs, the exit file tells how
+ * it ended. Until LOAD is done the end of that socket ends the process: a parked machine does not outlive its launcher.
+ * Main thread.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "monitor/exit_file.h"
+#include "monitor/message.h"
+#include "vmm/control.h"
+#include "vmm/machine.h"
+#include "vmm/output.h"
+#include "vmm/sandbox.h"
+#include "vmm/supervised.h"
+
+static struct {
+    struct machine machine;
+    struct monitor_message message; /* static: a large one on no stack */
+    int setup_fd;
+    int exit_fd;
+    bool wait;     /* DONE is owed until the guest is ready */
+    uint64_t times[MONITOR_TIMES];
+} self = {.setup_fd = MONITOR_SETUP_FD, .exit_fd = -1};
+
+static void done(void)
+{
+    monitor_send_done(self.setup_fd, self.times, -1);
+    self.wait = false;
+}
+
+/* The next message of type wanted. 0: the launcher is gone, or what it said was answered by FAILED. */
+static int next(enum monitor_type wanted)
+{
+    auto_error struct error *err = NULL;
+    int r = monitor_receive(self.setup_fd, &self.message, &err);
+
+    self.times[0] = machine_now_ns();
+    if (r == 1 && self.message.header.type != wanted) {
+        r = error_set(&err, EPROTO, "PROTOCOL_ERROR", "%s where %s was expected",
+                      monitor_type_name(self.message.header.type), monitor_type_name(wanted));
+        monitor_message_end(&self.message);
+    }
+    if (r < 0)
+        monitor_send_failed(self.setup_fd, MONITOR_STAGE_PROTOCOL, err);
+    return r == 1;
+}
+
+static int unsupported(struct error **err, const char *what)
+{
+    self.machine.stage = MONITOR_STAGE_SUPPORT;
+    return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "%s", what);
+}
+
+static int prepare(struct error **err)
+{
+    const struct monitor_prepare *p = &self.message.prepare;
+
+    if (self.message.fd_count == 0) {
+        error_set(err, ENODEV, "TECHNOLOGY_UNAVAILABLE", "coracle-vmm needs /dev/kvm");
+        error_hint(err, "without it the technology runs under QEMU's emulation");
+        self.machine.stage = MONITOR_STAGE_VM;
+        return -ENODEV;
+    }
+    if (p->boot != MONITOR_BOOT_UNIKERNEL)
+        return unsupported(err, "coracle-vmm boots unikernels only");
+    if (p->vcpus != 1)
+        return unsupported(err, "a unikernel has one vCPU");
+    return machine_prepare(&self.machine, take_fd(&self.message.fds[0]), p->memory_bytes,
+                           p->flags & MONITOR_MEMORY_SHARED, err);
+}
+
+static int take_nics(const struct monitor_load *l, const struct monitor_load_fds *at, struct machine_load *ret,
+                     struct error **err)
+{
+    ret->nic_count = l->nic_count;
+    for (unsigned i = 0; i < l->nic_count; i++) {
+        if (l->nics[i].backend != MONITOR_NET_TAP || l->nics[i].queues != 1)
+            return unsupported(err, "coracle-vmm has network devices over one tap queue only");
+        memcpy(ret->nics[i].mac, l->nics[i].mac, sizeof(ret->nics[i].mac));
+        ret->nics[i].tap_fd = take_fd(&self.message.fds[at->nics[i]]);
+    }
+    return 0;
+}
+
+static int check_support(const struct monitor_load *l, struct error **err)
+{
+    if (l->boot != MONITOR_BOOT_UNIKERNEL)
+        return unsupported(err, "coracle-vmm boots unikernels only");
+    if (l->disk_count)
+        return unsupported(err, "a unikernel has no disks");
+    if (l->flags & MONITOR_LOAD_RESTORE)
+        return unsupported(err, "coracle-vmm cannot restore");
+    if (l->flags & (MONITOR_LOAD_INITRD | MONITOR_LOAD_VSOCK | MONITOR_LOAD_RANDOM | MONITOR_LOAD_CONSOLE |
+                    MONITOR_LOAD_BALLOON))
+        return unsupported(err, "a unikernel has no initrd, vsock, entropy, console or balloon device");
+    return 0;
+}
+
+static int load(struct error **err)
+{
+    const struct monitor_load *l = &self.message.load;
+    struct machine_load what = {.kernel_name = l->name, .parameters = monitor_parameters(l)};
+    struct monitor_load_fds at;
+    int r = check_support(l, err);
+
+    if (r < 0)
+        return r;
+    monitor_load_layout(l, &at);
+    self.exit_fd = take_fd(&self.message.fds[at.exit]);
+    if (at.log >= 0) {
+        const int fds[2] = {take_fd(&self.message.fds[at.log]), take_fd(&self.message.fds[at.log + 1])};
+        output_to_log(fds, l->log_bytes_max);
+    } else {
+        output_to_log(NULL, 0);
+    }
+    self.wait = (l->flags & MONITOR_LOAD_WAIT) != 0;
+    what.kernel_fd = self.message.fds[at.kernel];
+    r = take_nics(l, &at, &what, err);
+    if (r == 0)
+        r = machine_load(&self.machine, &what, err);
+    if (r == 0)
+        r = control_start(&self.machine, take_fd(&self.message.fds[at.listen]), err);
+    self.times[1] = machine_now_ns();
+    monitor_message_end(&self.message);
+    if (r == 0)
+        r = machine_confine(&self.machine, err);
+    self.times[2] = machine_now_ns();
+    return r;
+}
+
+static void on_ready(void *context)
+{
+    (void)context;
+    control_ready();
+    if (self.wait)
+        done();
+}
+
+static int step(enum monitor_type wanted, int (*carry_out)(struct error **err))
+{
+    auto_error struct error *err = NULL;
+
+    if (!next(wanted))
+        return -1;
+    int r = carry_out(&err);
+    if (r < 0)
+        monitor_send_failed(self.setup_fd, self.machine.stage, err);
+    return r;
+}
+
+/* Never returns: destructors would need calls that are gone. */
+static void __attribute__((noreturn)) run(void)
+{
+    auto_error struct error *err = NULL;
+    int status;
+
+    self.machine.callbacks.ready = on_ready;
+    self.times[3] = machine_now_ns();
+    if (!self.wait)
+        done();
+    status = machine_run(&self.machine);
+    if (self.wait) {
+        error_set(&err, ECHILD, "START_FAILED", "the guest ended before it was ready");
+        error_hint(&err, "its log says why");
+        monitor_send_failed(self.setup_fd, MONITOR_STAGE_GUEST, err);
+    }
+    exit_file_write(self.exit_fd, status);
+    _exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+int supervised_run(void)
+{
+    auto_error struct error *err = NULL;
+
+    log_open("coracle-vmm", LOG_LEVEL_INFO);
+    if (sandbox_begin(self.setup_fd, &err) < 0) {
+        monitor_send_failed(self.setup_fd, MONITOR_STAGE_SANDBOX, err);
+        return EXIT_FAILURE;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (step(MONITOR_PREPARE, prepare) < 0)
+        return EXIT_FAILURE;
+    self.times[1] = self.machine.memory_ns;
+    self.times[2] = self.machine.vm_ns;
+    self.times[3] = machine_now_ns();
+    done();
+    monitor_message_end(&self.message);
+    if (step(MONITOR_LOAD, load) < 0)
+        return EXIT_FAILURE;
+    run();
+}
