@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/field.h"
+#include "cli/guest_image.h"
 #include "cli/table.h"
 #include "cli/tar_stream.h"
 
@@ -160,6 +161,64 @@ static char *import_path(const struct args *args, const char *name)
     return path;
 }
 
+/* A bare kernel or disk: packed on the way (guest_image.h). */
+static int import_guest(struct cli *cli, const struct args *args, const char *name, struct error **err)
+{
+    const struct guest_source source = {.file = args->words[0],
+                                        .name = name,
+                                        .guest = args_get(args, "guest"),
+                                        .boot = args_get(args, "boot"),
+                                        .parameters = args_get(args, "parameters"),
+                                        .memory = args_get(args, "memory"),
+                                        .entrypoint = args_get(args, "entrypoint"),
+                                        .initrd = args_get(args, "initrd"),
+                                        .disk = args_get(args, "disk")};
+    auto_free char *path = text_dup("/v1/images");
+    struct guest_image *guest = NULL;
+    struct tar_stream *tar = NULL;
+    auto_fd int fd = -1;
+    json_t *image = NULL;
+    int r = guest_image_open(&source, &guest, err);
+
+    query_add(&path, "name", name);
+    if (r == 0 && cli->explain) {
+        json_t *configuration = guest_image_configuration(guest);
+
+        r = api_call(cli, "POST", path, configuration, NULL, err);
+        json_decref(configuration);
+        guest_image_free(guest);
+        return r;
+    }
+    if (r == 0)
+        r = guest_image_stream(guest, &tar, &fd, err);
+    if (r == 0)
+        r = api_upload(cli, path, fd, -1, source.file, &image, err);
+    fd = close_fd(fd);
+    if (tar) {
+        int written = tar_stream_close(tar, err);
+
+        r = r < 0 ? r : written;
+    }
+    if (r == 0)
+        report_image(cli, "imported", image);
+    json_decref(image);
+    return r;
+}
+
+/* Options that need --guest say so: without it they would be dropped silently. */
+static int check_guest_options(const struct args *args, struct error **err)
+{
+    static const char *const names[] = {"boot", "initrd", "disk", "parameters", "memory"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (args_get(args, names[i])) {
+            error_set(err, EINVAL, "INVALID_VALUE", "--%s is for a bare kernel or disk", names[i]);
+            error_hint(err, "say what it is with --guest unikernel|linux|disk; an image archive has it in its labels");
+            return -EINVAL;
+        }
+    return 0;
+}
+
 static int run_import(struct cli *cli, const struct args *args, struct error **err)
 {
     const char *source = args->words[0];
@@ -170,8 +229,13 @@ static int run_import(struct cli *cli, const struct args *args, struct error **e
     bool is_directory = false;
     json_t *image = NULL;
     int64_t size = -1;
-    int r = open_source(source, &fd, &size, &is_directory, err);
+    int r;
 
+    if (args_get(args, "guest"))
+        return import_guest(cli, args, name, err);
+    r = check_guest_options(args, err);
+    if (r == 0)
+        r = open_source(source, &fd, &size, &is_directory, err);
     if (r == 0 && is_directory)
         r = check_directory(source, err);
     if (r == 0 && is_directory && !cli->explain) {
@@ -307,7 +371,15 @@ const struct command command_image_ls = {
 };
 
 static const struct option_spec import_options[] = {
-    {"entrypoint", 0, "PROGRAM", "what a plain root file system runs: a path, or a JSON array of words"},
+    {"entrypoint", 0, "PROGRAM",
+     "what a plain root file system, or a kernel's guest, runs: a path, or a JSON array of words"},
+    {"guest", 0, "KIND", "FILE is a bare kernel or disk for this kind of guest", WORD_LIST, "unikernel|linux|disk"},
+    {"boot", 0, "WAY", "how it boots, where that cannot be seen from the file", WORD_LIST,
+     "unikernel|pvh|linux|multiboot|disk"},
+    {"initrd", 0, "FILE", "initial RAM disk of a kernel", WORD_FILE},
+    {"disk", 0, "FILE", "disk beside a kernel, raw or qcow2", WORD_FILE},
+    {"parameters", 0, "TEXT", "default command line of the kernel"},
+    {"memory", 0, "SIZE", "least memory it runs in"},
     {NULL},
 };
 
@@ -318,9 +390,12 @@ const struct command command_image_import = {
     .synopsis = "[OPTIONS] FILE|DIRECTORY|- [NAME]",
     .summary = "Import an image from a file or directory",
     .text = "Takes an OCI archive, an OCI image layout directory, the output of docker save, or the tar of a plain "
-            "root file system, compressed or not; which one it is, is seen from the content.",
+            "root file system, compressed or not; which one it is, is seen from the content. With --guest also a bare "
+            "kernel (an ELF file with a PVH note or multiboot header, a bzImage, a unikernel of Coracle's) or a disk (raw "
+            "or qcow2): it is packed into an OCI archive on its way. A name may stand for one image of each kind of guest.",
     .examples = "  coracle image import iperf.oci.tar coracle/iperf\n"
-                "  docker save tools | coracle image import - tools",
+                "  docker save tools | coracle image import - tools\n"
+                "  coracle image import loader.elf osv/redis --guest unikernel --disk usr.img --parameters /redis-server",
     .options = import_options,
     .words = WORD_FILE,
     .min_words = 1,

@@ -17,9 +17,19 @@
 
 struct tar_stream {
     pthread_t thread;
-    char *path;
+    tar_writer write;
+    void (*release)(void *context);
+    void *context;
     int fd; /* write end */
     struct error *err;
+};
+
+/* ---- a directory */
+
+struct tree {
+    char *path;
+    struct archive *out, *disk;
+    struct error **err;
 };
 
 static int copy_content(struct archive *out, const char *path, int64_t size, struct error **err)
@@ -43,79 +53,99 @@ static int copy_content(struct archive *out, const char *path, int64_t size, str
     return 0;
 }
 
-static int add_entry(struct tar_stream *s, struct archive *out, struct archive *disk, struct archive_entry *entry)
+static int add_entry(struct tree *t, struct archive_entry *entry)
 {
-    size_t base = strlen(s->path);
+    size_t base = strlen(t->path);
     const char *path = archive_entry_pathname(entry);
     auto_free char *full = text_dup(path), *name = NULL;
 
-    archive_read_disk_descend(disk);
+    archive_read_disk_descend(t->disk);
     while (path[base] == '/')
         base++;
     if (!path[base])
         return 0;
     name = text_dup(path + base);
     archive_entry_set_pathname(entry, name);
-    if (archive_write_header(out, entry) < ARCHIVE_WARN)
+    if (archive_write_header(t->out, entry) < ARCHIVE_WARN)
         return -EPIPE;
     if (archive_entry_filetype(entry) == AE_IFREG)
-        return copy_content(out, full, archive_entry_size(entry), &s->err);
+        return copy_content(t->out, full, archive_entry_size(entry), t->err);
     return 0;
 }
 
-static int write_tree(struct tar_stream *s, struct archive *out, struct archive *disk)
+static int unreadable(const struct tree *t)
 {
+    return error_set(t->err, EIO, "INVALID_VALUE", "%s cannot be read: %s", t->path, archive_error_string(t->disk));
+}
+
+static int write_tree(void *context, struct archive *out, struct error **err)
+{
+    struct tree t = {.path = context, .out = out, .disk = archive_read_disk_new(), .err = err};
     struct archive_entry *entry = archive_entry_new();
     int r = 0, next = ARCHIVE_OK;
 
-    if (!entry || archive_read_disk_open(disk, s->path) != ARCHIVE_OK)
-        r = error_set(&s->err, EIO, "INVALID_VALUE", "%s cannot be read: %s", s->path, archive_error_string(disk));
-    while (r == 0 && (next = archive_read_next_header2(disk, entry)) != ARCHIVE_EOF) {
-        if (next < ARCHIVE_WARN)
-            r = error_set(&s->err, EIO, "INVALID_VALUE", "%s cannot be read: %s", s->path, archive_error_string(disk));
-        else
-            r = add_entry(s, out, disk, entry);
+    archive_read_disk_set_symlink_physical(t.disk);
+    if (!entry || archive_read_disk_open(t.disk, t.path) != ARCHIVE_OK)
+        r = unreadable(&t);
+    while (r == 0 && (next = archive_read_next_header2(t.disk, entry)) != ARCHIVE_EOF) {
+        r = next < ARCHIVE_WARN ? unreadable(&t) : add_entry(&t, entry);
         archive_entry_clear(entry);
     }
     archive_entry_free(entry);
+    archive_read_free(t.disk);
     return r;
 }
+
+int tar_stream_open(const char *path, struct tar_stream **ret, int *ret_fd, struct error **err)
+{
+    char *copy = text_dup(path);
+
+    for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
+        copy[n - 1] = 0;
+    return tar_stream_start(write_tree, free, copy, ret, ret_fd, err);
+}
+
+/* ---- the stream */
 
 /* A reader that went away shows as EPIPE, which is no error of this side. */
 static void *writer(void *context)
 {
     struct tar_stream *s = context;
-    struct archive *out = archive_write_new(), *disk = archive_read_disk_new();
+    struct archive *out = archive_write_new();
 
     archive_write_set_format_pax_restricted(out);
     archive_write_set_bytes_in_last_block(out, 1);
-    archive_read_disk_set_symlink_physical(disk);
-    if (archive_write_open_fd(out, s->fd) == ARCHIVE_OK && write_tree(s, out, disk) < 0)
+    if (archive_write_open_fd(out, s->fd) == ARCHIVE_OK && s->write(s->context, out, &s->err) < 0)
         archive_write_fail(out);
     archive_write_free(out);
-    archive_read_free(disk);
     s->fd = close_fd(s->fd);
     return NULL;
 }
 
-int tar_stream_open(const char *path, struct tar_stream **ret, int *ret_fd, struct error **err)
+static void stream_free(struct tar_stream *s)
+{
+    s->release(s->context);
+    free(s);
+}
+
+int tar_stream_start(tar_writer write, void (*release)(void *context), void *context, struct tar_stream **ret,
+                     int *ret_fd, struct error **err)
 {
     struct tar_stream *s = text_alloc(1, sizeof(*s));
     int fds[2];
 
+    s->write = write;
+    s->release = release;
+    s->context = context;
     if (pipe2(fds, O_CLOEXEC) < 0) {
-        free(s);
+        stream_free(s);
         return error_set_errno(err, errno, "INTERNAL", "pipe");
     }
-    s->path = text_dup(path);
     s->fd = fds[1];
-    for (size_t n = strlen(s->path); n > 1 && s->path[n - 1] == '/'; n--)
-        s->path[n - 1] = 0;
     if (pthread_create(&s->thread, NULL, writer, s) != 0) {
         close(fds[0]);
         close(fds[1]);
-        free(s->path);
-        free(s);
+        stream_free(s);
         return error_set(err, EAGAIN, "INTERNAL", "no thread can be started");
     }
     *ret = s;
@@ -137,7 +167,6 @@ int tar_stream_close(struct tar_stream *s, struct error **err)
             error_free(s->err);
         }
     }
-    free(s->path);
-    free(s);
+    stream_free(s);
     return r;
 }

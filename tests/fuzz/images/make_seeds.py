@@ -45,3 +45,25 @@ sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.spa
 body = b"1\n512\n1\n".ljust(512, b"\0") + b"x"
 sparse.size = len(body)
 put("image-archive", "sparse", tar([(sparse, body)]))
+
+# machines: labels in every form, archives that keep their promise and that do not, bare kernels
+boot = tar([directory("boot"), entry("boot/kernel", b"\x7fELF"), entry("boot/initrd", b"i"), entry("boot/disk.qcow2", b"QFI\xfb")])
+labels = {"org.coracle.guest": "unikernel", "org.coracle.boot": "pvh", "org.coracle.parameters": "a=b -- c", "org.coracle.memory": "4194304"}
+for name, layers, said in [("machine", [boot], labels), ("machine-bare", [small], labels), ("machine-two", [boot, small], labels),
+                           ("machine-odd", [boot], {"org.coracle.guest": "disk", "org.coracle.boot": "linux"})]:
+    o = Oci()
+    manifest = o.image(layers, config={"Entrypoint": ["/iperf"], "Labels": said})
+    put("image-archive", name, o.archive([manifest]))
+    put("image-documents", name, b"\3" + o.blobs[json.loads(o.blobs[manifest["digest"][7:]])["config"]["digest"][7:]])
+import struct
+note = struct.pack("<III4sQ", 4, 8, 18, b"Xen\0", 0x100000)
+elf64 = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0x100000, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+put("image-guest-file", "pvh64", elf64 + struct.pack("<IIQQQQQQ", 4, 4, 120, 0, 0, len(note), len(note), 4) + note)
+put("image-guest-file", "coracle", elf64 + struct.pack("<IIQQQQQQ", 1, 5, 120, 0, 0, 8, 8, 4) + b"Coracle1")
+elf32 = b"\x7fELF\1\1\1" + bytes(9) + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, 0x100000, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+put("image-guest-file", "pvh32", elf32 + struct.pack("<IIIIIIII", 4, 84, 0, 0, len(note), len(note), 4, 4) + note)
+put("image-guest-file", "multiboot", bytes(64) + struct.pack("<III", 0x1badb002, 3, (-0x1badb002 - 3) & 0xffffffff))
+put("image-guest-file", "bzimage", bytes(0x202) + b"HdrS" + bytes(64))
+put("image-guest-file", "qcow2", b"QFI\xfb" + bytes(100))
+put("image-guest-file", "disk", bytes(510) + b"\x55\xaa")
+put("image-guest-file", "tar", small)
