@@ -62,9 +62,9 @@ struct boot_image {
 
 enum boot_flag {
     BOOT_DIRECT = 1,    /* made by coracle-vmm: the ports below are served */
-    BOOT_RESTORED = 2,  /* set by a restore in boot_shared.generation's stead on monitors without it */
     BOOT_HAS_HALT = 4,  /* int3 enters a ring-0 stub that halts until an interrupt (PVH entry) */
     BOOT_WEAK_SEED = 8, /* nothing gave entropy: the seed is the time */
+    BOOT_FACTS = 16,    /* facts are filled and PORT_DEVICE is served */
 };
 
 /* With BOOT_HAS_HALT: what int3 does, by RAX. */
@@ -77,6 +77,15 @@ struct boot_device {
     uint64_t address; /* of its register page */
     uint32_t kind;    /* virtio device type: 1 net, 2 block, 3 console, 4 entropy, 19 vsock; 0: probe it */
     uint32_t vector;  /* interrupt vector it raises */
+};
+
+/* With BOOT_FACTS, what a driver would read from a device's registers (each read is an exit). The registers stay: a
+ * driver that uses them finds the same. */
+struct boot_facts {
+    uint64_t features;   /* offered */
+    uint32_t queue_size; /* the largest */
+    uint32_t reserved;
+    uint8_t config[24]; /* the device-specific configuration's first bytes; net: MAC address first */
 };
 
 struct boot_info {
@@ -93,14 +102,17 @@ struct boot_info {
     uint32_t device_count;
     uint32_t apic_khz; /* of the local APIC's timer before its divider; with BOOT_HAS_HALT */
     struct boot_device devices[8];
+    struct boot_facts facts[8]; /* of devices[] */
 };
 
 /* Written by the guest, read by the monitor (checked: hostile); generation is written by the monitor. */
 struct boot_shared {
-    uint64_t
-        generation; /* raised by each restore from a snapshot: new identity, address and entropy are in boot_info */
+    /* Raised by each restore from a snapshot, while no guest code runs; boot_info and the parameters are new then: clock,
+     * seed, addresses, facts. What the TSC counts may have jumped. The guest takes its new identity before it does
+     * anything else and says `ready` again. */
+    uint64_t generation;
     uint64_t sleep_until_tsc; /* with PORT_IDLE: wake at this TSC at the latest; 0: no timer */
-    uint64_t ready;           /* 1: the application listens */
+    uint64_t ready;           /* 1: the application listens; looked at whenever a port is written */
     uint64_t panic;           /* address of a struct boot_panic, 0: none */
     uint64_t interrupts;      /* raised by each interrupt handler; see PORT_IDLE */
     uint64_t idle_count;      /* times the guest went idle, for the monitor's statistics */
@@ -113,6 +125,23 @@ struct boot_panic {
     uint64_t registers[15]; /* rax rbx rcx rdx rsi rdi rbp r8..r15 */
     char message[128];
     uint64_t stack[BOOT_PANIC_WORDS]; /* from rsp up, as far as it is the boot stack; for tools/trace-unikernel */
+};
+
+enum { BOOT_QUEUE_MAX = 8 };
+
+/*
+ * With BOOT_FACTS: brings a virtio device into use with one exit, in the place of some twenty register writes: reset,
+ * features, queues from 0 on, DRIVER_OK, as if they had been written; then each queue is looked at as if notified.
+ * status is the answer: the device's status register, DRIVER_OK in it when all went well.
+ */
+struct boot_setup {
+    uint32_t device; /* its index in boot_info.devices */
+    uint32_t status;
+    uint64_t features; /* accepted */
+    uint32_t queue_count, queue_size;
+    struct boot_queue {
+        uint64_t descriptors, available, used;
+    } queues[BOOT_QUEUE_MAX];
 };
 
 /* Output of the guest; at most BOOT_TEXT_MAX bytes are taken. */
@@ -131,13 +160,16 @@ struct boot_text {
 /* Value: exit status. QEMU has it as isa-debug-exit,iobase=0x604,iosize=4: it then ends with 2 * status + 1. */
 #define PORT_EXIT    UINT16_C(0x604)
 #define PORT_PANIC   UINT16_C(0x608) /* boot_shared.panic is filled */
-#define PORT_READY   UINT16_C(0x60c) /* the application listens (once) */
+#define PORT_READY   UINT16_C(0x60c) /* look at boot_shared.ready */
 #define PORT_TEXT    UINT16_C(0x610) /* value: address of a struct boot_text, below 4 GiB: one exit for all of it */
+#define PORT_DEVICE  UINT16_C(0x614) /* value: address of a struct boot_setup, below 4 GiB */
 #define PORT_CONSOLE UINT16_C(0x3f8) /* 8-bit: early console, before virtio-console; the 8250's data register */
 
 _Static_assert(sizeof(struct boot_image) == 72, "ABI");
 _Static_assert(sizeof(struct boot_device) == 16, "ABI");
-_Static_assert(sizeof(struct boot_info) == 104 + 8 * 16, "ABI");
+_Static_assert(sizeof(struct boot_facts) == 40, "ABI");
+_Static_assert(sizeof(struct boot_info) == 104 + 8 * 16 + 8 * 40, "ABI");
+_Static_assert(sizeof(struct boot_setup) == 24 + 8 * 24, "ABI");
 _Static_assert(sizeof(struct boot_shared) == 48, "ABI");
 _Static_assert(sizeof(struct boot_text) == 16, "ABI");
 

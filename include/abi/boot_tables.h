@@ -150,7 +150,7 @@ static inline void tables_segments(struct boot_tables *t, const struct boot_imag
 {
     uint64_t *gdt = tables_at(t, TABLE_GDT);
     uint8_t *tss = t->memory + TABLE_TSS;
-    static const uint16_t ports[] = {PORT_IDLE, PORT_EXIT, PORT_PANIC, PORT_READY, PORT_TEXT, PORT_CONSOLE};
+    static const uint16_t ports[] = {PORT_IDLE, PORT_EXIT, PORT_PANIC, PORT_READY, PORT_TEXT, PORT_DEVICE, PORT_CONSOLE};
 
     gdt[BOOT_SELECTOR_KERNEL_CODE / 8] = UINT64_C(0x00af9b000000ffff);
     gdt[BOOT_SELECTOR_KERNEL_DATA / 8] = UINT64_C(0x00cf93000000ffff);

@@ -83,18 +83,31 @@ static void fill_clock(struct vm *vm, struct boot_info *info)
     info->tsc_khz = khz > 0 ? (uint64_t)khz : 0;
 }
 
+static void fill_facts(struct device *d, struct boot_facts *ret)
+{
+    *ret = (struct boot_facts){.features = d->features, .queue_size = DEVICE_QUEUE_SIZE};
+    if (!d->ops->config)
+        return;
+    pthread_mutex_lock(&d->lock);
+    d->ops->config(d, ret->config, 0, sizeof(ret->config));
+    pthread_mutex_unlock(&d->lock);
+}
+
 static int fill_info(struct vm *vm, struct boot_info *info, struct error **err)
 {
     fill_clock(vm, info);
+    info->flags |= BOOT_FACTS;
     if (getrandom(info->seed, sizeof(info->seed), 0) != sizeof(info->seed))
         return error_set_errno(err, errno, "INTERNAL", "getrandom");
     info->device_count = vm->device_count;
-    for (unsigned i = 0; i < vm->device_count; i++)
+    for (unsigned i = 0; i < vm->device_count; i++) {
+        fill_facts(vm->devices[i], &info->facts[i]);
         info->devices[i] = (struct boot_device){
             .address = VM_DEVICE_ADDRESS + (uint64_t)i * DEVICE_PAGE,
             .kind = vm->devices[i]->ops->type,
             .vector = (uint32_t)BOOT_VECTOR_DEVICE + i,
         };
+    }
     return 0;
 }
 

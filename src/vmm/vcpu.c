@@ -20,6 +20,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "vmm/device_setup.h"
 #include "vmm/vcpu.h"
 
 #ifndef sigev_notify_thread_id
@@ -165,6 +166,18 @@ static void describe_registers(struct vm *vm, struct vcpu_result *ret)
     memcpy(ret->panic.registers, registers, sizeof(registers));
 }
 
+/* Told once. */
+static void look_whether_ready(struct vm *vm, const struct vcpu_callbacks *callbacks)
+{
+    const struct boot_shared *shared = guest_memory_at(&vm->ram.memory, BOOT_SHARED_ADDRESS, sizeof(*shared));
+
+    if (vm->ready || !shared || !__atomic_load_n(&shared->ready, __ATOMIC_RELAXED))
+        return;
+    vm->ready = true;
+    if (callbacks->ready)
+        callbacks->ready(callbacks->context);
+}
+
 /* Sleeps, unless an interrupt came since the guest looked for work. */
 static bool handle_idle(struct vm *vm, const struct vcpu_callbacks *callbacks, uint32_t value)
 {
@@ -201,6 +214,7 @@ static bool handle_port(struct vm *vm, const struct vcpu_callbacks *callbacks, s
     if (run->io.direction != KVM_EXIT_IO_OUT || run->io.size > 4 || run->io.count != 1)
         return true; /* reads give what lies there: zeroes */
     memcpy(&value, (const uint8_t *)run + run->io.data_offset, run->io.size);
+    look_whether_ready(vm, callbacks);
     switch (run->io.port) {
     case PORT_IDLE:
         counters->idle++;
@@ -208,13 +222,14 @@ static bool handle_port(struct vm *vm, const struct vcpu_callbacks *callbacks, s
     case PORT_TEXT:
         handle_text(vm, callbacks, value);
         return true;
+    case PORT_DEVICE:
+        device_setup(vm, value);
+        return true;
     case PORT_CONSOLE:
         if (callbacks->console)
             callbacks->console(callbacks->context, (uint8_t)value);
         return true;
     case PORT_READY:
-        if (callbacks->ready)
-            callbacks->ready(callbacks->context);
         return true;
     case PORT_EXIT:
         ret->end = VCPU_EXIT;

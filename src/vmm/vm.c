@@ -11,7 +11,7 @@
 #include "base/cleanup.h"
 #include "vmm/vm.h"
 
-enum { SPLIT_IRQCHIP_PINS = 24, CPUID_ENTRY_MAX = 128, REG_QUEUE_NOTIFY = 0x50 };
+enum { SPLIT_IRQCHIP_PINS = 24, CPUID_ENTRY_MAX = 128 };
 
 static int kvm_error(struct error **err, const char *call)
 {

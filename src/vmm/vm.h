@@ -34,6 +34,7 @@ struct vm {
     struct device *devices[VM_DEVICE_MAX];
     unsigned device_count;
     struct vm_deadline deadline; /* vcpu.c's */
+    bool ready;                  /* vcpu.c's: the guest said so */
 };
 
 /* Makes VM, split irqchip, memory slot, vCPU with the host's CPUID. ram is taken over on success. kvm_fd is taken over.

@@ -9,6 +9,8 @@ static struct boot_panic panic_record;
 static uint64_t ns_per_tsc_shifted; /* nanoseconds per 2^32 ticks */
 static uint64_t tsc_per_ns_shifted; /* ticks per 2^32 nanoseconds */
 static uint64_t tsc_start;
+static uint64_t last_ns;    /* the clock as it was last read */
+static uint64_t generation; /* of the boot information that was taken */
 static uint64_t random_state[4];
 uint64_t isn_key[2];
 
@@ -77,15 +79,21 @@ static void seed_random(void)
         random_state[i] = siphash(half, &i, 1);
 }
 
-void cpu_init(const struct boot_info *info)
+static void take_boot(const struct boot_info *info)
 {
     boot = *info;
     if (boot.tsc_khz == 0)
         boot.tsc_khz = 1000000;
     ns_per_tsc_shifted = (UINT64_C(1000000) << 32) / boot.tsc_khz;
     tsc_per_ns_shifted = (boot.tsc_khz << 32) / 1000000;
-    tsc_start = tsc();
     seed_random();
+}
+
+void cpu_init(const struct boot_info *info)
+{
+    take_boot(info);
+    tsc_start = tsc();
+    generation = boot_shared()->generation;
     if (boot.flags & BOOT_WEAK_SEED)
         nf_print(NF_LOG, "no entropy: neither RDSEED nor RDRAND; sequence numbers can be foreseen\n");
 }
@@ -97,7 +105,21 @@ static uint64_t ticks_to_ns(uint64_t ticks)
 
 uint64_t cpu_ns(void)
 {
-    return ticks_to_ns(tsc() - tsc_start);
+    return last_ns = ticks_to_ns(tsc() - tsc_start);
+}
+
+/* The clock goes on where it stood: what was to happen in a second will. The counter is another host's, or has counted
+ * for a year meanwhile. */
+bool cpu_restored(void)
+{
+    uint64_t now = __atomic_load_n(&boot_shared()->generation, __ATOMIC_ACQUIRE);
+
+    if (now == generation)
+        return false;
+    generation = now;
+    take_boot((const struct boot_info *)BOOT_INFO_ADDRESS);
+    tsc_start = tsc() - (uint64_t)((unsigned __int128)last_ns * tsc_per_ns_shifted >> 32);
+    return true;
 }
 
 uint64_t nf_now(void)
@@ -150,20 +172,57 @@ void cpu_idle(uint64_t interrupts, uint64_t until_ns)
         idle_halt(interrupts, until_ns);
 }
 
-void console_write(const char *text, size_t size)
+static struct {
+    char text[1024];
+    size_t used;
+    uint64_t since;
+} gathered;
+
+static void write_out(const char *text, size_t size)
 {
     const struct boot_text whole = {(uint64_t)text, size};
 
-    if (boot.flags & BOOT_DIRECT && size <= BOOT_TEXT_MAX) {
+    if (size)
         port_out(PORT_TEXT, (uint32_t)(uint64_t)&whole);
+}
+
+void console_flush(void)
+{
+    size_t size = gathered.used;
+
+    gathered.used = 0; /* first: a fault on the way would come back here */
+    write_out(gathered.text, size);
+}
+
+bool console_is_due(void)
+{
+    return gathered.used && cpu_ns() - gathered.since > 1000000;
+}
+
+void console_write(const char *text, size_t size)
+{
+    if (!(boot.flags & BOOT_DIRECT)) {
+        for (size_t i = 0; i < size; i++)
+            __asm__ volatile("outb %0, %1" ::"a"(text[i]), "Nd"(PORT_CONSOLE) : "memory");
         return;
     }
-    for (size_t i = 0; i < size; i++)
-        __asm__ volatile("outb %0, %1" ::"a"(text[i]), "Nd"(PORT_CONSOLE) : "memory");
+    if (size > sizeof(gathered.text) - gathered.used)
+        console_flush();
+    while (size > sizeof(gathered.text)) { /* too long to be gathered */
+        size_t part = size < BOOT_TEXT_MAX ? size : BOOT_TEXT_MAX;
+        write_out(text, part);
+        text += part;
+        size -= part;
+    }
+    if (gathered.used == 0)
+        gathered.since = cpu_ns();
+    __builtin_memcpy(gathered.text + gathered.used, text, size);
+    gathered.used += size;
 }
 
 static void __attribute__((noreturn)) stop(uint16_t port, uint32_t value)
 {
+    console_flush();
     for (;;) {
         port_out(port, value);
         if (boot.flags & BOOT_HAS_HALT) /* QEMU without a device at that port */

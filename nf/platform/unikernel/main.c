@@ -94,14 +94,16 @@ static char *decode(char *word)
     return word;
 }
 
-static int parse_parameters(void)
+/* text: a copy of the parameters, cut into words here. arguments are its owner's; NULL: only the platform's part. */
+static int parse_parameters(char *text, char **to)
 {
-    const char *source = (const char *)BOOT_PARAMETERS_ADDRESS, *rest;
+    const char *rest;
     bool ours = true;
     int count = 0;
-    char *at = parameters;
+    char *at = text;
 
-    take_word(parameters, sizeof(parameters), source);
+    network = (struct net_config){0};
+    take_word(text, BOOT_PARAMETERS_SIZE, (const char *)BOOT_PARAMETERS_ADDRESS);
     while (*at) {
         char *word = at;
         while (*at && *at != ' ')
@@ -111,17 +113,26 @@ static int parse_parameters(void)
         if (!*word || starts_with(word, "virtio_mmio.device=", &rest))
             continue; /* pvh_devices.c has seen to it; QEMU writes it behind everything */
         if (!ours) {
-            if (count < ARGUMENT_MAX)
-                arguments[count++] = decode(word);
+            if (to && count < ARGUMENT_MAX)
+                to[count++] = decode(word);
         } else if (strcmp(word, "--") == 0) {
             ours = false;
         } else {
             take_parameter(word);
         }
     }
-    if (count == 0)
-        arguments[count++] = (char *)(uintptr_t) "unikernel";
     return count;
+}
+
+/* Another guest than the one the snapshot was taken of, with the same program in the same state: its arguments stay. */
+static void restored(void)
+{
+    char text[BOOT_PARAMETERS_SIZE];
+
+    parse_parameters(text, NULL);
+    net_restored(&network);
+    net_flush();
+    boot_shared()->ready = 1;
 }
 
 static uint64_t next_wake(uint64_t timer)
@@ -157,7 +168,11 @@ static void __attribute__((noreturn)) run(void)
     for (;;) {
         uint64_t interrupts = boot_shared()->interrupts;
 
+        if (cpu_restored())
+            restored();
         if (work(&timer)) {
+            if (console_is_due())
+                console_flush();
             paid = true;
             last = cpu_ns();
             continue;
@@ -169,10 +184,12 @@ static void __attribute__((noreturn)) run(void)
         window = paid ? WINDOW_MAX_NS : window / 2 > WINDOW_MIN_NS ? window / 2 : WINDOW_MIN_NS;
         paid = false;
         net_interrupts(true);
-        if (!work(&timer))
+        if (!work(&timer)) {
+            console_flush();
             cpu_idle(interrupts, next_wake(timer));
-        else
+        } else {
             paid = true;
+        }
         net_interrupts(false);
         last = cpu_ns();
     }
@@ -184,16 +201,17 @@ void unikernel_main(const struct boot_info *info)
 
     cpu_init(info);
     heap_init(boot.free_start, boot.memory_bytes);
-    count = parse_parameters();
+    count = parse_parameters(parameters, arguments);
+    if (count == 0)
+        arguments[count++] = (char *)(uintptr_t) "unikernel";
     if (!net_init(&network))
         nf_print(NF_LOG, "no network device\n");
     net_flush();
     status = nf_main(count, arguments);
     if (status != NF_RUN)
         nf_exit(status);
-    if (boot.flags & BOOT_DIRECT)
-        port_out(PORT_READY, 1);
-    else
+    boot_shared()->ready = 1; /* seen when the guest sleeps for the first time */
+    if (!(boot.flags & BOOT_DIRECT))
         nf_print(NF_LOG, "unikernel: ready\n");
     run();
 }

@@ -453,8 +453,6 @@ static err_t output6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
 
 static err_t interface_init(struct netif *netif)
 {
-    volatile uint8_t *config = (volatile uint8_t *)device.registers + 0x100;
-
     netif->name[0] = 'e';
     netif->name[1] = 't';
     netif->output = output4;
@@ -465,7 +463,7 @@ static err_t interface_init(struct netif *netif)
     NETIF_SET_CHECKSUM_CTRL(netif, (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | software_checksums);
     netif->hwaddr_len = 6;
     for (unsigned i = 0; i < 6; i++)
-        netif->hwaddr[i] = config[i];
+        netif->hwaddr[i] = virtio_config(&device, i);
     netif->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
     return ERR_OK;
 }
@@ -584,6 +582,33 @@ bool net_init(const struct net_config *config)
     configure6();
     configure_neighbour();
     return present = true;
+}
+
+/* Whoever was known is forgotten; connections of the former address end with it (netif_set_addr), listening sockets
+ * of any address stay. */
+static void forget(void)
+{
+    dhcp_release_and_stop(&interface);
+    etharp_cleanup_netif(&interface);
+    nd6_cleanup_netif(&interface);
+    netif_set_addr(&interface, IP4_ADDR_ANY4, IP4_ADDR_ANY4, IP4_ADDR_ANY4);
+    for (s8_t i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
+        netif_ip6_addr_set_state(&interface, i, IP6_ADDR_INVALID);
+        netif_ip6_addr_set(&interface, i, IP6_ADDR_ANY6);
+    }
+}
+
+void net_restored(const struct net_config *config)
+{
+    if (!present)
+        return;
+    forget();
+    configuration = *config;
+    for (unsigned i = 0; i < 6; i++)
+        interface.hwaddr[i] = virtio_config(&device, i);
+    configure4();
+    configure6();
+    configure_neighbour();
 }
 
 bool net_poll(void)

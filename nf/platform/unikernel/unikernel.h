@@ -33,6 +33,7 @@ static inline void port_out(uint16_t port, uint32_t value)
 }
 
 void cpu_init(const struct boot_info *info);
+bool cpu_restored(void); /* once after each restore from a snapshot: clock and entropy are the new ones */
 uint64_t cpu_ns(void); /* since boot */
 /* interrupts: boot_shared()->interrupts as it was before looking for work. until_ns: latest end; 0: none. */
 void cpu_idle(uint64_t interrupts, uint64_t until_ns);
@@ -41,6 +42,9 @@ uint32_t unikernel_random(void);
 uint64_t siphash(const uint64_t key[2], const uint64_t *words, unsigned count);
 extern uint64_t isn_key[2]; /* secret of this boot */
 void console_write(const char *text, size_t size);
+/* Text is gathered, as each piece would be an exit: before the guest sleeps and when it is a millisecond old it goes. */
+void console_flush(void);
+bool console_is_due(void);
 
 /* ---- heap.c ---- */
 
@@ -57,7 +61,7 @@ uint64_t heap_left(void);
 enum { VQ_SIZE = 256 };
 
 struct virtq {
-    volatile uint32_t *registers; /* of its device */
+    struct virtio *device;
     uint16_t index;
     uint16_t size;
     uint16_t free_count, free_head;
@@ -78,14 +82,21 @@ struct virtio {
     uint64_t features; /* accepted */
     bool legacy;       /* version 1 of the interface */
     bool acknowledge;  /* interrupts are level lines that must be taken back (PVH monitors) */
+    bool ready;        /* DRIVER_OK: it may be notified */
+    const struct boot_facts *facts; /* no register is touched before DRIVER_OK; NULL: all are */
+    struct boot_setup setup;        /* with facts */
+    struct virtq *queues[BOOT_QUEUE_MAX];
+    unsigned queue_count;
 };
 
 /* Features of the device at that address; 0: none of that kind is there. */
 uint64_t virtio_offers(uint64_t address, uint32_t kind);
 /* Resets the device, negotiates (wanted: bits the driver knows). False when it is not of that kind. */
 bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64_t wanted);
+/* Queues from 0 on. What is added and published before virtio_ready() is the device's then. */
 bool virtio_queue(struct virtio *device, struct virtq *queue, uint16_t index);
 void virtio_ready(struct virtio *device);
+uint8_t virtio_config(const struct virtio *device, unsigned offset); /* a byte of the device's configuration */
 void virtio_acknowledge(struct virtio *device);
 
 /* Puts a chain into the ring; false when there is no room. The device sees it with virtq_publish(). */
@@ -104,11 +115,12 @@ struct net_config {
     uint64_t declined; /* features of the device not to use: for tests of hosts that lack them */
 };
 
+/* After a restore from a snapshot: another MAC address and configuration, nothing remembered of neighbours. */
+void net_restored(const struct net_config *config);
 bool net_init(const struct net_config *config); /* false: no network device */
 bool net_poll(void);                            /* true: there was work */
 void net_flush(void);                           /* what was queued for sending goes out */
 void net_interrupts(bool on);
-void net_config_changed(const struct net_config *config);
 
 /* ---- tcp.c, udp.c, timer.c: platform.h on lwIP ---- */
 

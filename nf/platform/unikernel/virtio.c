@@ -46,9 +46,26 @@ static uint64_t read_features(volatile uint32_t *r)
     return low | (uint64_t)r[REG_DEVICE_FEATURES] << 32;
 }
 
+/* What the monitor has told of the device there; NULL: nothing. */
+static const struct boot_facts *facts_of(uint64_t address, uint32_t *ret_index)
+{
+    for (uint32_t i = 0; boot.flags & BOOT_FACTS && i < boot.device_count && i < BOOT_DEVICE_MAX; i++) {
+        if (boot.devices[i].address == address) {
+            *ret_index = i;
+            return &boot.facts[i];
+        }
+    }
+    return NULL;
+}
+
 uint64_t virtio_offers(uint64_t address, uint32_t kind)
 {
     volatile uint32_t *r = (volatile uint32_t *)address;
+    uint32_t index;
+    const struct boot_facts *facts = facts_of(address, &index);
+
+    if (facts)
+        return boot.devices[index].kind == kind ? facts->features : 0;
 
     if (r[REG_MAGIC] != 0x74726976 || (r[REG_VERSION] != 2 && r[REG_VERSION] != 1) || r[REG_DEVICE_ID] != kind)
         return 0;
@@ -65,6 +82,12 @@ bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64
     if (!device->features)
         return false;
     device->registers = r;
+    device->facts = facts_of(address, &device->setup.device);
+    if (device->facts) {
+        device->setup.features = device->features;
+        needed |= FEATURE_VERSION_1;
+        return (device->features & needed) == needed;
+    }
     device->legacy = r[REG_VERSION] == 1;
     if (device->legacy)
         device->features &= ~FEATURE_VERSION_1;
@@ -86,23 +109,59 @@ bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64
     return (r[REG_STATUS] & STATUS_FEATURES_OK) != 0;
 }
 
+uint8_t virtio_config(const struct virtio *device, unsigned offset)
+{
+    volatile uint8_t *config = (volatile uint8_t *)device->registers + 0x100;
+
+    return device->facts && offset < sizeof(device->facts->config) ? device->facts->config[offset] : config[offset];
+}
+
 static void set_address(volatile uint32_t *r, unsigned reg, const volatile void *address)
 {
     r[reg] = (uint32_t)(uint64_t)address;
     r[reg + 1] = (uint32_t)((uint64_t)address >> 32);
 }
 
+static uint32_t queue_size_max(const struct virtio *device, uint16_t index)
+{
+    if (device->facts)
+        return device->facts->queue_size;
+    device->registers[REG_QUEUE_SELECT] = index;
+    return device->registers[REG_QUEUE_SIZE_MAX];
+}
+
+static void tell_queue(struct virtio *device, struct virtq *q)
+{
+    volatile uint32_t *r = device->registers;
+
+    if (device->facts) {
+        device->setup.queue_size = VQ_SIZE;
+        device->setup.queue_count = q->index + 1u;
+        device->setup.queues[q->index] =
+            (struct boot_queue){(uint64_t)q->descriptors, (uint64_t)q->available, (uint64_t)q->used};
+        return;
+    }
+    r[REG_QUEUE_SIZE] = VQ_SIZE;
+    if (device->legacy) {
+        r[REG_LEGACY_QUEUE_ALIGN] = USED_OFFSET;
+        r[REG_LEGACY_QUEUE_PAGE] = (uint32_t)((uint64_t)q->descriptors / PAGE);
+        return;
+    }
+    set_address(r, REG_QUEUE_DESCRIPTORS, q->descriptors);
+    set_address(r, REG_QUEUE_AVAILABLE, q->available);
+    set_address(r, REG_QUEUE_USED, q->used);
+    r[REG_QUEUE_READY] = 1;
+}
+
 /* One page holds the descriptors, the next both rings: the legacy layout for an alignment of USED_OFFSET. */
 bool virtio_queue(struct virtio *device, struct virtq *q, uint16_t index)
 {
-    volatile uint32_t *r = device->registers;
     uint8_t *rings;
 
-    r[REG_QUEUE_SELECT] = index;
-    if (r[REG_QUEUE_SIZE_MAX] < VQ_SIZE)
+    if (index >= BOOT_QUEUE_MAX || queue_size_max(device, index) < VQ_SIZE)
         return false;
     __builtin_memset(q, 0, sizeof(*q));
-    q->registers = r;
+    q->device = device;
     q->index = index;
     q->size = VQ_SIZE;
     rings = heap_page(); /* pages of a heap that none was given back to yet come downwards, side by side */
@@ -115,23 +174,27 @@ bool virtio_queue(struct virtio *device, struct virtq *q, uint16_t index)
     for (uint16_t i = 0; i < VQ_SIZE; i++)
         q->descriptors[i].next = (uint16_t)(i + 1);
     q->free_count = VQ_SIZE;
-    r[REG_QUEUE_SIZE] = VQ_SIZE;
-    if (device->legacy) {
-        r[REG_LEGACY_QUEUE_ALIGN] = USED_OFFSET;
-        r[REG_LEGACY_QUEUE_PAGE] = (uint32_t)((uint64_t)q->descriptors / PAGE);
-        return true;
-    }
-    set_address(r, REG_QUEUE_DESCRIPTORS, q->descriptors);
-    set_address(r, REG_QUEUE_AVAILABLE, q->available);
-    set_address(r, REG_QUEUE_USED, q->used);
-    r[REG_QUEUE_READY] = 1;
+    tell_queue(device, q);
+    device->queues[device->queue_count++] = q;
     return true;
 }
 
+/* The monitor looks at the queues itself (PORT_DEVICE); a device set up by registers is notified. */
 void virtio_ready(struct virtio *device)
 {
+    device->ready = true;
+    if (device->facts) {
+        for (unsigned i = 0; i < device->queue_count; i++)
+            device->queues[i]->notified = device->queues[i]->next_available;
+        port_out(PORT_DEVICE, (uint32_t)(uint64_t)&device->setup);
+        if (!(device->setup.status & STATUS_DRIVER_OK))
+            unikernel_panic("the monitor refused a device");
+        return;
+    }
     device->registers[REG_STATUS] =
         STATUS_ACKNOWLEDGE | STATUS_DRIVER | (device->legacy ? 0u : (unsigned)STATUS_FEATURES_OK) | STATUS_DRIVER_OK;
+    for (unsigned i = 0; i < device->queue_count; i++)
+        virtq_publish(device->queues[i]);
 }
 
 void virtio_acknowledge(struct virtio *device)
@@ -169,11 +232,13 @@ void virtq_publish(struct virtq *q)
     if (before == now)
         return;
     __atomic_store_n(&q->available[1], now, __ATOMIC_RELEASE);
+    if (!q->device->ready)
+        return;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     uint16_t event = q->used[RING + 4 * q->size];
     q->notified = now;
     if ((uint16_t)(now - event - 1) < (uint16_t)(now - before))
-        q->registers[REG_QUEUE_NOTIFY] = q->index;
+        q->device->registers[REG_QUEUE_NOTIFY] = q->index;
 }
 
 void *virtq_take(struct virtq *q, uint32_t *ret_length)

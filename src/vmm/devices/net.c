@@ -61,6 +61,7 @@ static int activate(struct device *d)
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
         if (d->accepted & VIRTIO_FEATURE(table[i].feature))
             offloads |= table[i].offload;
+    net_of(d)->rx_starved = true; /* a packet may be waiting since before there were buffers */
     return ioctl(net_of(d)->tap_fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
 }
 
