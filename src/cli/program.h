@@ -11,6 +11,9 @@ char *program_directory(void);
 /* The path of the program called name (caller frees), or NULL with *err naming where it was looked for. */
 char *program_find(const char *name, struct error **err);
 
+/* The same for what the launcher starts (libexec); NULL: not installed. */
+char *helper_find(const char *name);
+
 /* Whether name is on the PATH; for tools of others. */
 bool program_on_path(const char *name);
 

@@ -26,6 +26,11 @@ static const char *const places[] = {".",
                                      "/usr/sbin",
                                      "/usr/libexec/coracle"};
 
+/* What the launcher starts: coracle-vmm is there twice, and the one for people lies in bin. */
+static const char *const helper_places[] = {"../libexec/coracle",  "../runtime/init", "../unpack",
+                                            "../vmm/static",       "../qemu",         "/usr/local/libexec/coracle",
+                                            "/usr/libexec/coracle"};
+
 char *program_directory(void)
 {
     char path[PATH_MAX];
@@ -46,26 +51,39 @@ static bool is_program(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
-char *program_find(const char *name, struct error **err)
+/* Looks in a list of directories, relative ones beside this program. NULL when it is in none. */
+static char *find_in(const char *const *list, size_t count, const char *name)
 {
     auto_free char *own = program_directory();
 
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        bool is_absolute = *places[i] == '/';
-        char *path = text_printf("%s%s%s/%s", is_absolute ? "" : own, is_absolute ? "" : "/", places[i], name);
+    for (size_t i = 0; i < count; i++) {
+        bool is_absolute = *list[i] == '/';
+        auto_free char *path = text_printf("%s%s%s/%s", is_absolute ? "" : own, is_absolute ? "" : "/", list[i], name);
 
         if (is_program(path)) {
             char *real = realpath(path, NULL);
-
-            free(path);
             return real ? real : text_dup(name);
         }
-        free(path);
     }
+    return NULL;
+}
+
+char *program_find(const char *name, struct error **err)
+{
+    auto_free char *own = program_directory();
+    char *path = find_in(places, sizeof(places) / sizeof(places[0]), name);
+
+    if (path)
+        return path;
     error_set(err, ENOENT, "INVALID_VALUE", "the program %s is not installed: it is not in %s, nor in libexec/coracle",
               name, own);
     error_hint(err, "install all of coracle (meson install), or run it from its build directory");
     return NULL;
+}
+
+char *helper_find(const char *name)
+{
+    return find_in(helper_places, sizeof(helper_places) / sizeof(helper_places[0]), name);
 }
 
 bool program_on_path(const char *name)

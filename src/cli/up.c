@@ -203,42 +203,61 @@ static int spawn(const struct site *site, const struct process *p, char **argv, 
     return 0;
 }
 
-/* Two links beside each other, where every account may follow them: RUN is closed to others. Returns an owned path. */
-static char *link_helpers(const char *init, const char *unpack, struct error **err)
+/* What the launcher starts; without the optional ones some technologies are not to be had. */
+static const struct {
+    const char *name;
+    bool optional;
+} helpers_wanted[] = {
+    {"coracle-init", false}, {"coracle-unpack", false}, {"coracle-vmm", true}, {"coracle-qemu", true}};
+enum { HELPERS = sizeof(helpers_wanted) / sizeof(helpers_wanted[0]) };
+
+/* Links beside each other, where every account may follow them: RUN is closed to others. Returns an owned path. */
+static char *link_helpers(char *const paths[HELPERS], struct error **err)
 {
     auto_free char *own = program_directory(), *directory = text_printf("%s/../../libexec", own);
-    auto_free char *a = text_printf("%s/coracle-init", directory), *b = text_printf("%s/coracle-unpack", directory);
     char *real;
 
     if (mkdir(directory, 0755) < 0 && errno != EEXIST) {
         error_set_errno(err, errno, "INTERNAL", "the directory %s cannot be made", directory);
         return NULL;
     }
-    unlink(a);
-    unlink(b);
-    if (symlink(init, a) < 0 || symlink(unpack, b) < 0) {
-        error_set_errno(err, errno, "INTERNAL", "links in %s", directory);
-        return NULL;
+    for (int i = 0; i < HELPERS; i++) {
+        auto_free char *link = text_printf("%s/%s", directory, helpers_wanted[i].name);
+        unlink(link);
+        if (paths[i] && symlink(paths[i], link) < 0) {
+            error_set_errno(err, errno, "INTERNAL", "links in %s", directory);
+            return NULL;
+        }
     }
     real = realpath(directory, NULL);
     return real ? real : take_ptr(directory);
 }
 
-/* Installed, both helpers lie in one folder; in a build tree in two, and the launcher wants one. */
+/* Installed, the helpers lie in one folder; in a build tree in several, and the launcher wants one. */
 static char *helper_directory(struct error **err)
 {
-    auto_free char *init = program_find("coracle-init", NULL), *unpack = program_find("coracle-unpack", NULL);
-    char *slash = init ? strrchr(init, '/') : NULL, *other = unpack ? strrchr(unpack, '/') : NULL;
+    char *paths[HELPERS] = {NULL}, *directory = NULL;
+    bool together = true;
+    size_t length = 0;
 
-    if (!init || !unpack) {
-        error_set(err, ENOENT, "INVALID_VALUE", "the program %s is not installed",
-                  init ? "coracle-unpack" : "coracle-init");
-        error_hint(err, "install all of coracle (meson install), or build it: ninja");
-        return NULL;
+    for (int i = 0; i < HELPERS; i++) {
+        paths[i] = helper_find(helpers_wanted[i].name);
+        if (!paths[i] && !helpers_wanted[i].optional) {
+            error_set(err, ENOENT, "INVALID_VALUE", "the program %s is not installed", helpers_wanted[i].name);
+            error_hint(err, "install all of coracle (meson install), or build it: ninja");
+            goto out;
+        }
+        if (!paths[i])
+            continue;
+        size_t here = (size_t)(strrchr(paths[i], '/') - paths[i]);
+        together = together && (!length || (here == length && strncmp(paths[i], paths[0], here) == 0));
+        length = here;
     }
-    if (slash - init == other - unpack && !strncmp(init, unpack, (size_t)(slash - init)))
-        return text_printf("%.*s", (int)(slash - init), init);
-    return link_helpers(init, unpack, err);
+    directory = together ? text_printf("%.*s", (int)length, paths[0]) : link_helpers(paths, err);
+out:
+    for (int i = 0; i < HELPERS; i++)
+        free(paths[i]);
+    return directory;
 }
 
 static int start_process(const struct cli *cli, struct site *site, const struct args *args, const struct process *p,

@@ -7,9 +7,11 @@
 #include "daemon/internal.h"
 #include "drivers/container/container.h"
 #include "drivers/fake/fake.h"
+#include "drivers/vmm/vmm.h"
 
 const struct technology technologies[] = {
     {"container", GUEST_PROCESS, &container_driver},
+    {"unikernel.kvm", GUEST_UNIKERNEL, &vmm_driver},
     {"fake", GUEST_FAKE, &fake_driver},
 };
 const size_t technology_count = sizeof(technologies) / sizeof(technologies[0]);

@@ -100,8 +100,8 @@ static void render_host(struct core *core, const struct message_pool_reply *pool
         buffer_text(out, "null");
     buffer_text(out, "},\"pool\":");
     if (pool)
-        buffer_printf(out, "{\"depth\":%u,\"ready\":%u,\"taken\":%llu,\"missed\":%llu}", pool->depth, pool->ready,
-                      (unsigned long long)pool->taken, (unsigned long long)pool->missed);
+        buffer_printf(out, "{\"depth\":%u,\"ready\":%u,\"snapshots\":%u,\"taken\":%llu,\"missed\":%llu}", pool->depth,
+                      pool->ready, pool->snapshots, (unsigned long long)pool->taken, (unsigned long long)pool->missed);
     else
         buffer_text(out, "null");
     buffer_text(out, ",\"technologies\":[");

@@ -246,11 +246,14 @@ static void render_process(const struct instance *i, struct buffer *out)
 
 void core_render_instance(struct core *core, const struct instance *i, struct buffer *out)
 {
+    struct technology_state technology;
+
     buffer_reserve(out, 1024);
+    technology_probe(core, i->technology, &technology);
     text_member(out, "{\"id\":", i->id);
     text_member(out, ",\"name\":", i->name);
     text_member(out, ",\"technology\":", i->technology->name);
-    text_member(out, ",\"accelerator\":", "none");
+    text_member(out, ",\"accelerator\":", technology.accelerator);
     text_member(out, ",\"image\":", *i->image ? i->image : NULL);
     text_member(out, ",\"image_digest\":", i->image_digest);
     text_member(out, ",\"state\":", instance_state_name(i->state));

@@ -56,6 +56,16 @@ int fabric_wire(struct fabric *fabric, const struct fabric_ports *ports, int net
 int fabric_address(struct fabric *fabric, const struct fabric_ports *ports, int netns_socket,
                    const struct plan_nic *nics, struct error **err);
 
+/*
+ * The other kind of wire: ports->count taps in the fabric, for a virtual machine's monitor. Each is up on its link's
+ * bridge, with virtio-net headers of 12 bytes, non-blocking, one queue, and lives as long as a descriptor of it is open
+ * somewhere. ret_fds: ports->count descriptors, owned by the caller. fabric_announce() makes their addresses known, as
+ * fabric_address() does for interfaces; fabric_unwire() and fabric_stats() serve both kinds.
+ */
+int fabric_tap(struct fabric *fabric, const struct fabric_ports *ports, int *ret_fds, struct error **err);
+int fabric_announce(struct fabric *fabric, const struct fabric_ports *ports, const struct plan_nic *nics,
+                    struct error **err);
+
 /* Forgets addresses and detaches the links; the interfaces go with the instance's namespace. */
 void fabric_unwire(struct fabric *fabric, const struct fabric_ports *ports);
 

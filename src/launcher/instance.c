@@ -3,9 +3,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -13,6 +16,8 @@
 #include "launcher/files.h"
 #include "launcher/instance.h"
 #include "launcher/uplink.h"
+
+enum { LISTEN_BACKLOG = 16 };
 
 bool instance_id_valid(const char *text)
 {
@@ -88,6 +93,22 @@ void instance_each(struct launcher *l, bool (*each)(void *context, struct instan
 int instance_directory(struct launcher *l, const char *id, int *ret_fd, struct error **err)
 {
     return directory_open(l->instances_fd, id, 0700, ret_fd, err);
+}
+
+/* The socket lies in a folder of arbitrary depth: bound by way of the folder's descriptor, sun_path is short. */
+int instance_listen(int dirfd, int *ret_fd, struct error **err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    auto_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/init.sock", dirfd);
+    if (fd >= 0 && (unlinkat(dirfd, "init.sock", 0) == 0 || errno == ENOENT) &&
+        bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, LISTEN_BACKLOG) == 0) {
+        *ret_fd = take_fd(&fd);
+        return 0;
+    }
+    int e = errno;
+    return error_set_errno(err, e, e == ENOSPC || e == EDQUOT ? "NO_SPACE" : "START_FAILED", "making init.sock");
 }
 
 static void remove_named(int parent, const char *id, const char *const *files, size_t count)

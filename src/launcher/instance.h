@@ -50,6 +50,9 @@ void instance_each(struct launcher *l, bool (*each)(void *context, struct instan
 /* Opens RUN/instances/ID, made when absent. */
 int instance_directory(struct launcher *l, const char *id, int *ret_fd, struct error **err);
 
+/* Its socket init.sock, made anew: its init, or its machine's monitor, will listen there. SOCK_SEQPACKET. */
+int instance_listen(int dirfd, int *ret_fd, struct error **err);
+
 /* record.c: the file "record" in the instance's directory. state says whether it counts as started. */
 int record_write(struct launcher *l, const struct instance *i, int dirfd, struct error **err);
 /* 0 and *i filled, -ENOENT when there is none, -EINVAL for a damaged one (both without *err). */

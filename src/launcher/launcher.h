@@ -29,6 +29,8 @@ enum {
 
 struct pool;
 struct uplink;
+struct templates;
+struct host;
 struct instance;
 
 /* Something to do, mostly a request; queued on its instance. */
@@ -48,6 +50,8 @@ struct launcher {
     struct runtime *runtime;
     struct fabric *fabric;
     struct pool *pool;
+    struct templates *templates;
+    struct host *host;
     struct uplink *uplink;      /* NULL: not configured */
     int own_netns_fd;           /* where the launcher was started */
     struct slots uids, numbers; /* uid ranges; names of host interfaces */

@@ -19,6 +19,7 @@
 #include "launcher/confined.h"
 #include "launcher/files.h"
 #include "launcher/pool.h"
+#include "launcher/templates.h"
 
 enum {
     CONFINED_MAX = 4, /* threads at one time */
@@ -142,6 +143,7 @@ static int remove_layer(struct task *t, struct error **err)
     if (!is_layer_name(m->digest))
         return error_set(err, EINVAL, "INVALID_VALUE", "a layer is not named by a SHA-256");
     pool_drop(t->l, m->digest, NULL);
+    template_drop(t->l, m->digest);
     snprintf(name, sizeof(name), "remove-%s", m->digest);
     /* first out of the store at once, then away */
     if (renameat2(t->l->layers_fd, m->digest, t->l->tmp_fd, name, RENAME_NOREPLACE) < 0) {

@@ -21,9 +21,11 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/files.h"
+#include "launcher/host.h"
 #include "launcher/instance.h"
 #include "launcher/pool.h"
 #include "launcher/run_files.h"
+#include "launcher/templates.h"
 #include "launcher/uplink.h"
 
 /* malloc's: one arena, since more would only spread a few small objects over more pages; given back early, since a
@@ -98,6 +100,7 @@ static int open_runtime(struct launcher *l, struct error **err)
     struct runtime_config config = {.layers_dirfd = l->layers_fd,
                                     .cgroup_parent = l->options.cgroup,
                                     .init_path = init,
+                                    .monitor_dir = l->options.libexec_dir,
                                     .image_uid_base = IMAGE_UID_FIRST};
 
     snprintf(init, sizeof(init), "%s/coracle-init", l->options.libexec_dir);
@@ -153,14 +156,20 @@ static int serve(struct launcher *l, struct error **err)
         r = server_listen(l, &listen_fd, err);
     if (r == 0)
         r = narrow(err);
-    if (r == 0)
+    if (r == 0) {
+        host_begin(l);
         r = workers_start(l, err);
+    }
+    if (r == 0)
+        r = templates_open(l, err);
     if (r == 0)
         r = pool_open(l, err);
     if (r == 0)
         r = server_run(l, listen_fd, err);
     workers_stop(l);
     pool_close(l);
+    templates_close(l);
+    host_end(l);
     wait_confined(l);
     instances_close(l);
     return r;

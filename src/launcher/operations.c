@@ -16,6 +16,9 @@
 #include "launcher/files.h"
 #include "launcher/instance.h"
 #include "launcher/pool.h"
+#include "monitor/monitor_client.h"
+
+enum { MONITOR_TIMEOUT_MS = 5000 };
 
 static int operate_signal(struct launcher *l, struct job *job, struct error **err)
 {
@@ -214,10 +217,22 @@ static int operate_logs(struct launcher *l, struct job *job, struct error **err)
     return 1;
 }
 
+/* Its monitor has the write end of the guest's console input. */
+static int machine_console(struct launcher *l, struct instance *i, int *ret_fd, struct error **err)
+{
+    auto_fd int dir = -1, connection = -1;
+    int r = instance_directory(l, i->id, &dir, err);
+
+    if (r == 0)
+        r = monitor_connect(dir, "init.sock", &connection, err);
+    return r < 0 ? r : monitor_open_console(connection, MONITOR_TIMEOUT_MS, ret_fd, err);
+}
+
 static int operate_console(struct launcher *l, struct job *job, struct error **err)
 {
     auto_fd int fd = -1;
-    int r = container_console(job->instance->container, &fd, err);
+    int r = job->instance->record.machine ? machine_console(l, job->instance, &fd, err)
+                                          : container_console(job->instance->container, &fd, err);
 
     if (r < 0)
         return r;

@@ -114,6 +114,12 @@ static int set_key(struct options *o, const char *key, const char *value)
         o->pool_depth = (unsigned)n;
         return 0;
     }
+    if (strcmp(key, "snapshot_count") == 0) {
+        if (set_number(value, POOL_DEPTH_MAX, &n) < 0)
+            return -EINVAL;
+        o->snapshot_count = (unsigned)n;
+        return 0;
+    }
     if (strcmp(key, "uplink") == 0)
         return set_uplink(o, value);
     if (strcmp(key, "publish") == 0)
@@ -235,6 +241,7 @@ int options_read(struct options *o, int argc, char **argv, struct error **err)
                           .libexec_dir = CORACLE_LIBEXEC_DIR,
                           .log_level = LOG_LEVEL_INFO,
                           .pool_depth = 4,
+                          .snapshot_count = 4,
                           .log_bytes = 8 << 20,
                           .storage_default = 64 << 20,
                           .pids_default = 2048,

@@ -20,6 +20,7 @@ struct options {
     bool help, version;
     /* host.conf */
     unsigned pool_depth;
+    unsigned snapshot_count; /* machine images a snapshot to start from is kept of */
     char uplink[NETLINK_NAME_SIZE]; /* "": none */
     bool publish;
     struct in_addr publish4; /* address ports are published on; 0.0.0.0: every one */

@@ -2,9 +2,10 @@
 /*
  * The warm pool. Workers take and teach, one thread fills.
  *
- * A kind is what a shell must have been made for: layers, writable size, links. The kinds used last share the depth of
- * host.conf evenly (the one used last gets the remainder); shells beyond a kind's share are destroyed. So one image in
- * use has the whole pool, two have half each, and an image used once disappears when enough others came after it.
+ * A kind is what a shell must have been made for: layers, writable size, links; of a machine its size and links. The
+ * kinds used last share the depth of host.conf evenly (the one used last gets the remainder); shells beyond a kind's
+ * share are destroyed. So one image in use has the whole pool, two have half each, and an image used once disappears
+ * when enough others came after it.
  */
 #include <errno.h>
 #include <poll.h>
@@ -19,7 +20,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/instance.h"
+#include "launcher/machines.h"
 #include "launcher/pool.h"
+#include "launcher/templates.h"
 
 enum {
     POOL_MAX = 64, /* the bound of pool_depth */
@@ -32,7 +35,9 @@ enum {
 };
 
 struct kind {
-    struct plan_root root;
+    enum plan_kind plan;
+    struct plan_root root;       /* PLAN_CONTAINER */
+    struct machine_kind machine; /* PLAN_MACHINE */
     uint32_t link_count;
     char links[NETWORK_PER_INSTANCE_MAX][LINK_NAME_SIZE];
 };
@@ -61,19 +66,32 @@ struct pool {
 static void kind_of(const struct launch_plan *plan, struct kind *ret)
 {
     memset(ret, 0, sizeof(*ret));
+    ret->plan = plan->kind;
+    ret->link_count = (uint32_t)plan->nic_count;
+    for (size_t i = 0; i < plan->nic_count; i++)
+        memcpy(ret->links[i], plan->nics[i].link, LINK_NAME_SIZE);
+    if (plan->kind == PLAN_MACHINE) {
+        machine_kind_of(plan, &ret->machine);
+        return;
+    }
     ret->root.layer_count = plan->root.layer_count;
     for (size_t i = 0; i < plan->root.layer_count; i++)
         memcpy(ret->root.layers[i], plan->root.layers[i], DIGEST_HEX_SIZE);
     ret->root.read_only = plan->root.read_only;
     ret->root.writable_bytes = plan->root.writable_bytes;
-    ret->link_count = (uint32_t)plan->nic_count;
-    for (size_t i = 0; i < plan->nic_count; i++)
-        memcpy(ret->links[i], plan->nics[i].link, LINK_NAME_SIZE);
 }
 
 /* memcmp would compare padding and what lies behind a terminator. */
+static bool same_machine(const struct machine_kind *a, const struct machine_kind *b)
+{
+    return a->monitor == b->monitor && a->boot == b->boot && a->kvm == b->kvm && a->memory_bytes == b->memory_bytes &&
+           a->vcpus == b->vcpus && a->nic_count == b->nic_count;
+}
+
 static bool same_kind(const struct kind *a, const struct kind *b)
 {
+    if (a->plan != b->plan || !same_machine(&a->machine, &b->machine))
+        return false;
     if (a->root.layer_count != b->root.layer_count || a->root.read_only != b->root.read_only ||
         a->root.writable_bytes != b->root.writable_bytes || a->link_count != b->link_count)
         return false;
@@ -108,13 +126,19 @@ void warm_shell_drop_logs(struct launcher *l, struct warm_shell *w)
     w->spare[0] = '\0';
 }
 
+void warm_shell_drop_taps(struct warm_shell *w)
+{
+    for (int i = 0; i < NETWORK_PER_INSTANCE_MAX; i++)
+        w->taps[i] = close_fd(w->taps[i]);
+}
+
 void warm_shell_destroy(struct launcher *l, struct warm_shell *w)
 {
     auto_error struct error *err = NULL;
-    bool clean = shell_destroy(w->shell, &err) == 0;
+    bool clean = w->machine ? machine_destroy(w->machine, &err) == 0 : shell_destroy(w->shell, &err) == 0;
 
     warm_shell_drop_logs(l, w);
-
+    warm_shell_drop_taps(w);
     w->netns_socket = close_fd(w->netns_socket);
     fabric_unwire(l->fabric, &w->ports);
     slots_free(&l->numbers, w->ports.number);
@@ -127,7 +151,7 @@ void warm_shell_destroy(struct launcher *l, struct warm_shell *w)
 /* An init may have been killed (out of memory) while it was parked. */
 static bool shell_lives(const struct warm_shell *w)
 {
-    struct pollfd p = {.fd = shell_pidfd(w->shell), .events = POLLIN};
+    struct pollfd p = {.fd = w->machine ? machine_pidfd(w->machine) : shell_pidfd(w->shell), .events = POLLIN};
 
     return poll(&p, 1, 0) == 0;
 }
@@ -253,12 +277,44 @@ void pool_figures(struct launcher *l, struct message_pool_reply *ret)
     pthread_mutex_unlock(&p->lock);
 }
 
+static int fill_shell(struct launcher *l, const struct kind *kind, const char *tag, struct warm_shell *w,
+                      struct error **err)
+{
+    struct steps steps = {0};
+    int r = shell_create(l->runtime, tag, UID_FIRST + w->uid_slot * RUNTIME_ID_COUNT, &w->shell, &steps, err);
+
+    if (r == 0)
+        r = shell_set_root(w->shell, &kind->root, -1, &steps, err);
+    if (r < 0)
+        return r;
+    w->ports.count = kind->link_count;
+    r = fabric_wire(l->fabric, &w->ports, shell_netns_fd(w->shell), NULL, &w->netns_socket, err);
+    if (r < 0)
+        w->ports.count = 0; /* nothing is attached */
+    return r;
+}
+
+static int fill_machine(struct launcher *l, const struct kind *kind, const char *tag, struct warm_shell *w,
+                        struct error **err)
+{
+    struct steps steps = {0};
+    int r = machine_prepare(l, &kind->machine, tag, UID_FIRST + w->uid_slot * RUNTIME_ID_COUNT, NULL, &w->machine,
+                            &steps, err);
+
+    if (r < 0)
+        return r;
+    w->ports.count = kind->link_count;
+    r = fabric_tap(l->fabric, &w->ports, w->taps, err);
+    if (r < 0)
+        w->ports.count = 0; /* nothing is attached */
+    return r;
+}
+
 static int make_shell(struct launcher *l, const struct kind *kind, uint64_t number, struct warm_shell *ret,
                       struct error **err)
 {
-    struct warm_shell w = {.netns_socket = -1, .log_fds = {-1, -1}};
+    struct warm_shell w = WARM_SHELL_NONE;
     char tag[RUNTIME_TAG_SIZE];
-    struct steps steps = {0};
     int r;
 
     if (slots_take(&l->uids, &w.uid_slot) < 0)
@@ -270,21 +326,14 @@ static int make_shell(struct launcher *l, const struct kind *kind, uint64_t numb
     for (uint32_t i = 0; i < kind->link_count; i++)
         memcpy(w.ports.list[i].link, kind->links[i], LINK_NAME_SIZE);
     snprintf(tag, sizeof(tag), "pool-%d-%llu", (int)getpid(), (unsigned long long)number);
-    r = shell_create(l->runtime, tag, UID_FIRST + w.uid_slot * RUNTIME_ID_COUNT, &w.shell, &steps, err);
-    if (r == 0)
-        r = shell_set_root(w.shell, &kind->root, -1, &steps, err);
-    if (r == 0) {
-        w.ports.count = kind->link_count;
-        r = fabric_wire(l->fabric, &w.ports, shell_netns_fd(w.shell), NULL, &w.netns_socket, err);
-        if (r < 0)
-            w.ports.count = 0; /* nothing is attached */
-    }
+    r = kind->plan == PLAN_MACHINE ? fill_machine(l, kind, tag, &w, err) : fill_shell(l, kind, tag, &w, err);
     if (r == 0) {
         snprintf(w.spare, sizeof(w.spare), SPARE_PREFIX "%d-%llu", (int)getpid(), (unsigned long long)number);
         r = logs_open(l, w.spare, w.log_fds, err);
     }
     if (r == 0)
-        r = shell_wait(w.shell, PARK_TIMEOUT_MS, err);
+        r = w.machine ? machine_await_prepared(w.machine, &(struct steps){0}, err)
+                      : shell_wait(w.shell, PARK_TIMEOUT_MS, err);
     if (r < 0) {
         warm_shell_destroy(l, &w);
         return r;
@@ -373,6 +422,13 @@ static void drop_one(struct launcher *l, struct entry *e)
     pthread_mutex_lock(&l->pool->lock);
 }
 
+static void make_template(struct launcher *l)
+{
+    pthread_mutex_unlock(&l->pool->lock);
+    template_make_missing(l);
+    pthread_mutex_lock(&l->pool->lock);
+}
+
 static void *fill(void *context)
 {
     struct launcher *l = context;
@@ -382,7 +438,7 @@ static void *fill(void *context)
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), FILL_NICE);
     pthread_mutex_lock(&p->lock);
     while (!p->stopping) {
-        if (!lacking(p) && !overfull(p)) {
+        if (!lacking(p) && !overfull(p) && !template_missing(l)) {
             pthread_cond_wait(&p->wake, &p->lock);
             continue;
         }
@@ -395,6 +451,8 @@ static void *fill(void *context)
             drop_one(l, e);
         else if ((e = lacking(p)))
             fill_one(l, e);
+        else
+            make_template(l);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;

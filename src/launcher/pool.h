@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The warm pool: parked shells with their root, network pair and cgroups ready, but no address, no limits and no
- * application. Filled by one thread of low priority while no request is under way, for the images used last.
+ * application; and parked machines with their memory, processors and taps, but no guest. Filled by one thread of low
+ * priority while no request is under way, for the kinds of plan used last.
  */
 #ifndef CORACLE_LAUNCHER_POOL_H
 #define CORACLE_LAUNCHER_POOL_H
@@ -13,13 +14,22 @@ enum { SPARE_NAME_SIZE = 48 };
 
 /* A shell with what belongs to it; ownership moves as a whole. */
 struct warm_shell {
-    struct shell *shell;
+    struct shell *shell;                /* a container's, NULL: a machine */
+    struct machine *machine;            /* prepared */
+    int taps[NETWORK_PER_INSTANCE_MAX]; /* a machine's, ports.count of them; -1 */
     uint32_t uid_slot;
     struct fabric_ports ports; /* wired, without addresses; number is a slot of l->numbers */
     int netns_socket;
     int log_fds[2]; /* empty log files made beforehand in logs/<spare>: the disk is slower than the rest */
     char spare[SPARE_NAME_SIZE];
 };
+
+#define WARM_SHELL_NONE                                                                                                \
+    (struct warm_shell)                                                                                                \
+    {                                                                                                                  \
+        .netns_socket = -1, .log_fds = {-1, -1}, .taps = { -1, -1, -1, -1, -1, -1, -1, -1 }                            \
+    }
+_Static_assert(NETWORK_PER_INSTANCE_MAX == 8, "WARM_SHELL_NONE names each tap");
 
 int pool_open(struct launcher *l, struct error **err);
 /* Stops the thread and destroys the shells. */
@@ -38,6 +48,9 @@ void pool_figures(struct launcher *l, struct message_pool_reply *ret_reply);
 
 /* Closes and removes the spare log files, if any. */
 void warm_shell_drop_logs(struct launcher *l, struct warm_shell *w);
+
+/* Closes its taps. */
+void warm_shell_drop_taps(struct warm_shell *w);
 
 /* Destroys one shell and gives back what it holds. */
 void warm_shell_destroy(struct launcher *l, struct warm_shell *w);

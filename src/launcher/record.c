@@ -45,8 +45,8 @@ int record_write(struct launcher *l, const struct instance *i, int dirfd, struct
         buffer_printf(&text, "publish %u %u %u\n", i->published[n].host_port, i->published[n].port,
                       i->published[n].protocol);
     if (i->record.tag[0])
-        buffer_printf(&text, "container %s %d %" PRIu64 " %u\n", i->record.tag, i->record.pid, i->record.start_time,
-                      i->record.uid_base);
+        buffer_printf(&text, "%s %s %d %" PRIu64 " %u\n", i->record.machine ? "machine" : "container", i->record.tag,
+                      i->record.pid, i->record.start_time, i->record.uid_base);
     if (i->state == INSTANCE_ENDED)
         buffer_printf(&text, "exit %d %d %d %" PRIu64 "\n", i->exit.status_known, i->exit.wait_status, i->exit.oom,
                       i->exit.exited_at_ns);
@@ -124,7 +124,9 @@ static bool take_line(struct instance *i, const char *key, const char *value)
         return take_port(i, value);
     if (strcmp(key, "publish") == 0)
         return take_publish(i, value);
-    if (strcmp(key, "container") == 0)
+    if (strcmp(key, "machine") == 0)
+        i->record.machine = true;
+    if (strcmp(key, "container") == 0 || strcmp(key, "machine") == 0)
         return sscanf(value, "%63s %d %" SCNu64 " %u", i->record.tag, &i->record.pid, &i->record.start_time,
                       &i->record.uid_base) == 4;
     return strcmp(key, "exit") == 0 && take_exit(i, value);

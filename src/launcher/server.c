@@ -19,8 +19,10 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "launcher/host.h"
 #include "launcher/instance.h"
 #include "launcher/pool.h"
+#include "launcher/templates.h"
 #include "launcher/uplink.h"
 #include "model/units.h"
 
@@ -137,7 +139,7 @@ static void say_hello(struct launcher *l, uint32_t request)
     f->idmapped_mounts = r.idmapped_mounts;
     f->overlay = r.overlay;
     f->cap_sys_resource = r.cap_sys_resource;
-    f->kvm_present = access("/dev/kvm", F_OK) == 0;
+    host_facts_fill(l, f);
     snprintf(f->kernel, sizeof(f->kernel), "%s", r.kernel);
     snprintf(f->fabric_netns, sizeof(f->fabric_netns), "%.119s/fabric", l->options.run_dir);
     snprintf(f->cgroup_parent, sizeof(f->cgroup_parent), "%s", l->options.cgroup);
@@ -273,6 +275,7 @@ static bool dispatch(struct launcher *l, struct proto_message *m)
         return true;
     case MESSAGE_POOL:
         pool_figures(l, &figures);
+        figures.snapshots = template_count(l);
         reply(l, &answer, MESSAGE_POOL_REPLY, &figures, NULL, 0);
         return true;
     case MESSAGE_UNPACK:

@@ -11,36 +11,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/files.h"
-#include "launcher/instance.h"
-#include "launcher/pool.h"
+#include "launcher/start.h"
+#include "launcher/templates.h"
 #include "launcher/uplink.h"
 
 enum {
     EXIT_FILE_BYTES = 4096, /* reserved beforehand: the exit status must not be lost to a full /run */
-    INIT_BACKLOG = 16,
     STORAGE_MIN = 64 * 1024,
-};
-
-/* One start under way. */
-struct start {
-    struct launcher *l;
-    struct job *job;
-    struct instance *i;
-    struct launch_plan *plan;
-    bool again; /* the instance ran before and ended */
-    bool warm;
-    struct shell *shell;          /* ours until it became i->container */
-    struct warm_shell spare_logs; /* only its log files, until they are the instance's */
-    int dir, log_fds[2], exit_fd, listen_fd, netns_socket;
-    struct steps steps;
 };
 
 static int check_layers(const struct start *s, struct error **err)
@@ -77,7 +60,11 @@ static int check_plan(struct start *s, struct error **err)
     r = plan_validate(p, err);
     if (r < 0)
         return r;
-    if (p->kind != PLAN_CONTAINER)
+    if (p->kind == PLAN_CONTAINER)
+        s->ops = &start_container;
+    else if (p->kind == PLAN_MACHINE)
+        s->ops = &start_machine;
+    else
         return error_set(err, EINVAL, "LAUNCHER_REFUSED", "the launcher does not run plans of kind %d", p->kind);
     if (p->capabilities & ~runtime_capabilities_allowed())
         return error_set(err, EPERM, "LAUNCHER_REFUSED", "the plan asks for capabilities nobody may have (0x%x)",
@@ -96,41 +83,25 @@ static int check_plan(struct start *s, struct error **err)
     return r < 0 ? r : uplink_check(s->l, p, err);
 }
 
-static int check_cancelled(const struct start *s, struct error **err)
+int start_check_cancelled(const struct start *s, struct error **err)
 {
     if (!atomic_load(&s->job->cancelled))
         return 0;
     return error_set(err, ECANCELED, "CANCELLED", "the start of %s was cancelled", s->plan->name);
 }
 
-static int failed(struct error **err, const char *what)
+int start_failed(struct error **err, const char *what)
 {
     int e = errno;
 
     return error_set_errno(err, e, e == ENOSPC || e == EDQUOT ? "NO_SPACE" : "START_FAILED", "%s", what);
 }
 
-/* The socket lies in a folder of arbitrary depth: bound by way of the folder's descriptor, sun_path is short. */
-static int open_listener(struct start *s, struct error **err)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/init.sock", s->dir);
-    s->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (s->listen_fd < 0)
-        return failed(err, "making init.sock");
-    if (unlinkat(s->dir, "init.sock", 0) < 0 && errno != ENOENT)
-        return failed(err, "removing the old init.sock");
-    if (bind(s->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(s->listen_fd, INIT_BACKLOG) < 0)
-        return failed(err, "binding init.sock");
-    return 0;
-}
-
 /* A warm shell brings empty log files, which become this instance's by a rename after the application runs (keep_logs);
  * an instance that ran before, or left logs, goes on with its own. */
 static int open_logs(struct start *s, struct error **err)
 {
-    struct warm_shell *w = &s->spare_logs;
+    struct warm_shell *w = &s->shell;
 
     if (w->spare[0] && faccessat(s->l->logs_fd, s->i->id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT) {
         memcpy(s->log_fds, w->log_fds, sizeof(s->log_fds));
@@ -145,12 +116,12 @@ static int open_logs(struct start *s, struct error **err)
  * commits; before the record says "running", so that a crash in between undoes the start and sweeps the files. */
 static int keep_logs(struct start *s, struct error **err)
 {
-    struct warm_shell *w = &s->spare_logs;
+    struct warm_shell *w = &s->shell;
 
     if (!w->spare[0])
         return 0;
     if (renameat2(s->l->logs_fd, w->spare, s->l->logs_fd, s->i->id, RENAME_NOREPLACE) < 0)
-        return failed(err, "keeping the log files");
+        return start_failed(err, "keeping the log files");
     w->spare[0] = '\0';
     return 0;
 }
@@ -165,8 +136,8 @@ static int open_files(struct start *s, struct error **err)
         return r;
     s->exit_fd = openat(s->dir, "exit", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->exit_fd < 0 || fallocate(s->exit_fd, FALLOC_FL_KEEP_SIZE, 0, EXIT_FILE_BYTES) < 0)
-        return failed(err, "making the exit file");
-    r = open_listener(s, err);
+        return start_failed(err, "making the exit file");
+    r = instance_listen(s->dir, &s->listen_fd, err);
     steps_add(&s->steps, "files", begin, monotonic_ns());
     return r;
 }
@@ -188,30 +159,18 @@ static int take_numbers(struct start *s, struct error **err)
     return 0;
 }
 
-/* A warm shell brings its own uid range, which a kept writable layer does not fit. */
-static bool take_warm(struct start *s)
-{
-    struct instance *i = s->i;
-    struct warm_shell w;
-
-    if (s->plan->start_mode == START_COLD || i->has_uid || !pool_take(s->l, s->plan, &w))
-        return false;
-    s->shell = w.shell;
-    s->netns_socket = w.netns_socket;
-    i->uid_slot = w.uid_slot;
-    i->ports = w.ports;
-    i->has_uid = i->has_number = true;
-    s->spare_logs = w;
-    return true;
-}
-
+/* A prepared shell brings its own uid range, which a kept writable layer does not fit. */
 static int choose_shell(struct start *s, struct error **err)
 {
-    s->warm = take_warm(s);
-    if (s->warm)
+    enum start_mode mode = s->plan->start_mode;
+
+    s->prepared = mode != START_COLD && !s->i->has_uid && s->ops->take_prepared(s);
+    s->origin = s->snapshot_fd >= 0 ? ORIGIN_SNAPSHOT : s->prepared ? ORIGIN_POOL : ORIGIN_COLD;
+    if (s->prepared)
         return 0;
-    if (s->plan->start_mode == START_POOL) {
-        error_set(err, EAGAIN, "CONFLICTING_STATE", "start_mode pool: no warm shell is ready for this image");
+    if (mode == START_POOL || (mode == START_SNAPSHOT && s->snapshot_fd < 0)) {
+        error_set(err, EAGAIN, "CONFLICTING_STATE", "start_mode %s is ready for this image",
+                  mode == START_POOL ? "pool: no warm shell" : "snapshot: no snapshot");
         error_hint(err, "wait until `coracle doctor` shows one ready, or use start_mode auto");
         return -EAGAIN;
     }
@@ -249,61 +208,29 @@ static int write_first_record(struct start *s, struct error **err)
     return r;
 }
 
-static int make_cold(struct start *s, struct error **err)
-{
-    struct instance *i = s->i;
-    int r;
-
-    r = shell_create(s->l->runtime, i->id, UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT, &s->shell, &s->steps, err);
-    if (r == 0)
-        r = check_cancelled(s, err);
-    if (r == 0)
-        r = shell_set_root(s->shell, &s->plan->root, s->dir, &s->steps, err);
-    if (r < 0)
-        return r;
-    /* the init mounts the root while the interfaces are made here */
-    uint64_t begin = monotonic_ns();
-    i->ports.count = (uint32_t)s->plan->nic_count;
-    r = fabric_wire(s->l->fabric, &i->ports, shell_netns_fd(s->shell), s->plan->nics, &s->netns_socket, err);
-    if (r < 0)
-        i->ports.count = 0; /* nothing is attached */
-    steps_add(&s->steps, "veth", begin, monotonic_ns());
-    return r < 0 ? r : check_cancelled(s, err);
-}
-
 static int give_addresses(struct start *s, struct error **err)
 {
     uint64_t begin = monotonic_ns();
-    struct instance *i = s->i;
-    int r;
+    int r = s->ops->give_addresses(s, err);
 
-    r = fabric_address(s->l->fabric, &i->ports, s->netns_socket, s->plan->nics, err);
     steps_add(&s->steps, "addresses", begin, monotonic_ns());
-    s->netns_socket = close_fd(s->netns_socket);
     if (r < 0 || !s->plan->port_count)
         return r;
     begin = monotonic_ns();
-    r = uplink_publish(s->l->uplink, i->id, s->plan->nics[0].ipv4, s->plan->ports, s->plan->port_count, err);
+    r = uplink_publish(s->l->uplink, s->i->id, s->plan->nics[0].ipv4, s->plan->ports, s->plan->port_count, err);
     if (r == 0)
-        i->published_count = s->plan->port_count;
+        s->i->published_count = s->plan->port_count;
     steps_add(&s->steps, "publish", begin, monotonic_ns());
     return r;
 }
 
 static int start_application(struct start *s, struct error **err)
 {
-    struct shell_start how = {.plan = s->plan,
-                              .instance_dirfd = s->dir,
-                              .log_fds = {s->log_fds[0], s->log_fds[1]},
-                              .exit_fd = s->exit_fd,
-                              .listen_fd = s->listen_fd};
     struct instance *i = s->i;
-    int r;
+    int r = s->ops->run(s, err);
 
-    r = shell_start(s->shell, &how, &i->container, &s->steps, err);
     if (r < 0)
         return r;
-    s->shell = NULL;
     container_record(i->container, &i->record);
     i->writable = !s->plan->root.read_only;
     i->state = INSTANCE_RUNNING;
@@ -313,7 +240,7 @@ static int start_application(struct start *s, struct error **err)
         r = record_write(s->l, i, s->dir, err);
     steps_add(&s->steps, "record again", begin, monotonic_ns());
     if (r == 0)
-        r = check_cancelled(s, err);
+        r = start_check_cancelled(s, err);
     if (r == 0 && watch(s->l, container_pidfd(i->container), i->serial, 0, false) < 0)
         r = error_set_errno(err, errno, "INTERNAL", "watching the instance");
     return r;
@@ -326,14 +253,13 @@ static void undo(struct start *s)
     struct instance *i = s->i;
     bool clean = true;
 
-    s->netns_socket = close_fd(s->netns_socket);
-    warm_shell_drop_logs(s->l, &s->spare_logs);
+    warm_shell_drop_logs(s->l, &s->shell);
     if (i->container) {
         unwatch(s->l, container_pidfd(i->container));
         clean = container_destroy(take_ptr(i->container), &err) == 0;
     }
-    if (s->shell)
-        clean = shell_destroy(take_ptr(s->shell), &err) == 0;
+    if (s->ops->abandon(s, &err) < 0)
+        clean = false;
     if (!clean) {
         log_error(i->id, err, "a failed start left something behind");
         i->has_uid = false; /* its range stays blocked until the next sweep */
@@ -368,26 +294,27 @@ static int build(struct start *s, struct error **err)
     if (r == 0)
         r = write_first_record(s, err);
     steps_add(&s->steps, "record", begin, monotonic_ns());
-    if (r == 0 && !s->warm)
-        r = make_cold(s, err);
+    if (r == 0 && !s->prepared)
+        r = s->ops->make_cold(s, err);
     if (r == 0)
         r = give_addresses(s, err);
     if (r == 0)
         r = open_files(s, err);
     if (r == 0)
-        r = check_cancelled(s, err);
+        r = start_check_cancelled(s, err);
     return r < 0 ? r : start_application(s, err);
 }
 
 static void close_files(struct start *s)
 {
-    int *fds[] = {&s->dir, &s->log_fds[0], &s->log_fds[1], &s->exit_fd, &s->listen_fd, &s->netns_socket};
+    int *fds[] = {&s->dir, &s->log_fds[0], &s->log_fds[1], &s->exit_fd, &s->listen_fd, &s->snapshot_fd};
 
     for (size_t n = 0; n < sizeof(fds) / sizeof(fds[0]); n++)
         *fds[n] = close_fd(*fds[n]);
 }
 
-/* Builds and settles; a warm shell that turns out unfit is replaced by a cold one where the plan leaves the choice. */
+/* Builds and settles; a prepared shell that turns out unfit is replaced by a cold one where the plan leaves the choice.
+ */
 static int attempt(struct start *s, struct error **err)
 {
     auto_error struct error *first = NULL;
@@ -396,8 +323,8 @@ static int attempt(struct start *s, struct error **err)
     if (r == 0)
         return 0;
     settle_failure(s);
-    if (s->warm && s->plan->start_mode == START_AUTO && strcmp(first->code, "START_FAILED") == 0) {
-        log_error(s->i->id, first, "the warm start failed, trying a cold one");
+    if (s->origin != ORIGIN_COLD && s->plan->start_mode == START_AUTO && strcmp(first->code, "START_FAILED") == 0) {
+        log_error(s->i->id, first, "the start from a prepared shell failed, trying a cold one");
         close_files(s);
         s->plan->start_mode = START_COLD;
         s->steps.count = 0;
@@ -418,12 +345,12 @@ void job_start(struct launcher *l, struct job *job)
                       .job = job,
                       .i = job->instance,
                       .plan = job->message.body,
-                      .spare_logs = {.log_fds = {-1, -1}},
+                      .shell = WARM_SHELL_NONE,
                       .dir = -1,
                       .log_fds = {-1, -1},
                       .exit_fd = -1,
                       .listen_fd = -1,
-                      .netns_socket = -1};
+                      .snapshot_fd = -1};
     auto_error struct error *err = NULL;
     struct message_started started = {0};
     uint64_t begin = monotonic_ns();
@@ -432,7 +359,7 @@ void job_start(struct launcher *l, struct job *job)
     if (s.i->state == INSTANCE_RUNNING)
         r = error_set(&err, EBUSY, "CONFLICTING_STATE", "%s is running already", s.i->name);
     else
-        r = check_cancelled(&s, &err);
+        r = start_check_cancelled(&s, &err);
     if (r == 0)
         r = check_plan(&s, &err);
     steps_add(&s.steps, "check", begin, monotonic_ns());
@@ -448,16 +375,17 @@ void job_start(struct launcher *l, struct job *job)
     if (r == 0) {
         started.pid = s.i->record.pid;
         started.uid_base = s.i->record.uid_base;
-        started.origin = s.warm ? ORIGIN_POOL : ORIGIN_COLD;
+        started.origin = s.origin;
         started.steps = s.steps;
         reply(l, job, MESSAGE_STARTED, &started, NULL, 0);
+        template_learn(l, s.plan);
         pool_learn(l, s.plan);
     } else {
         reply_error(l, job, err);
     }
     close_files(&s);
     if (r == 0)
-        log_line(LOG_LEVEL_INFO, s.i->id, "started %s%s in %llu us, pid %d", s.i->name, s.warm ? " warm" : "",
+        log_line(LOG_LEVEL_INFO, s.i->id, "started %s (%s) in %llu us, pid %d", s.i->name, start_origin_name(s.origin),
                  (unsigned long long)(monotonic_ns() - begin) / 1000, started.pid);
     else
         log_error(s.i->id, err, "start of %s failed", s.plan->name[0] ? s.plan->name : "an instance");

@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The interfaces of one instance: a veth pair for each, born with the peer in the instance's namespace, then addresses,
- * neighbours and routes. Called by the launcher's workers and its pool thread.
+ * neighbours and routes; or, for a virtual machine, a tap for each, whose descriptor goes to the monitor. Called by the
+ * launcher's workers and its pool thread.
  *
  * Every address of an interface is known on both sides from the start (permanent neighbours, static forwarding entry),
  * so the first packet finds its way without a question and no timer of a second stands in an instantiation.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/cleanup.h"
 #include "launcher/fabric_private.h"
 
+enum { TAP_HEADER_BYTES = 12 }; /* struct virtio_net_hdr_mrg_rxbuf: what every virtio 1 device uses */
 enum { SWEEP_TURNS_MAX = 256 }; /* batches; more interfaces than there can be, should one refuse to go */
 
 static uint32_t host_index(const struct fabric_ports *ports, uint32_t i)
@@ -119,6 +126,87 @@ int fabric_wire(struct fabric *f, const struct fabric_ports *ports, int netns_fd
     return 0;
 }
 
+/* ---- taps ---- */
+
+/* The namespace of a tap is the one its file was opened in. */
+static int open_tun(const struct fabric *f, struct error **err)
+{
+    auto_fd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    int fd, e;
+
+    if (home < 0 || setns(f->netns_fd, CLONE_NEWNET) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "entering the fabric");
+    fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    e = errno;
+    if (setns(home, CLONE_NEWNET) < 0)
+        abort(); /* a worker that stays in the fabric would make everything there */
+    if (fd >= 0)
+        return fd;
+    error_set_errno(err, e, "TECHNOLOGY_UNAVAILABLE", "/dev/net/tun");
+    error_hint(err, "modprobe tun");
+    return -e;
+}
+
+static int make_tap(struct fabric *f, const struct fabric_ports *ports, uint32_t i, int *ret_fd, struct error **err)
+{
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    const unsigned index = host_index(ports, i);
+    const int header = TAP_HEADER_BYTES;
+    auto_fd int fd = open_tun(f, err);
+
+    if (fd < 0)
+        return fd;
+    host_name(ports->number, i, request.ifr_name);
+    if (ioctl(fd, TUNSETIFINDEX, &index) < 0 || ioctl(fd, TUNSETIFF, &request) < 0 ||
+        ioctl(fd, TUNSETVNETHDRSZ, &header) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "making tap %s", request.ifr_name);
+    *ret_fd = take_fd(&fd);
+    return 0;
+}
+
+static int raise_taps(struct fabric *f, const struct fabric_ports *ports, const struct fabric_link *links,
+                      struct error **err)
+{
+    struct netlink_batch batch;
+    int fd, r;
+
+    r = fabric_socket(f, &fd, err);
+    if (r < 0)
+        return r;
+    netlink_begin(&batch);
+    for (uint32_t i = 0; i < ports->count; i++) {
+        netlink_enslave(&batch, host_index(ports, i), links[i].index, links[i].link.mtu);
+        netlink_port_static(&batch, host_index(ports, i));
+    }
+    return netlink_commit(fd, &batch, err);
+}
+
+int fabric_tap(struct fabric *f, const struct fabric_ports *ports, int *ret_fds, struct error **err)
+{
+    struct fabric_link links[NETWORK_PER_INSTANCE_MAX];
+    int fds[NETWORK_PER_INSTANCE_MAX];
+    uint32_t made = 0;
+    int r;
+
+    r = attach(f, ports, links, err);
+    if (r < 0)
+        return r;
+    while (r == 0 && made < ports->count) {
+        r = make_tap(f, ports, made, &fds[made], err);
+        made += r == 0;
+    }
+    if (r == 0)
+        r = raise_taps(f, ports, links, err);
+    if (r == 0) {
+        memcpy(ret_fds, fds, made * sizeof(fds[0]));
+        return 0;
+    }
+    while (made > 0)
+        close(fds[--made]);
+    detach(f, ports);
+    return r;
+}
+
 static struct netlink_address v4(struct in_addr a)
 {
     return (struct netlink_address){.family = AF_INET, .v4 = a};
@@ -222,6 +310,17 @@ int fabric_address(struct fabric *f, const struct fabric_ports *ports, int netns
     for (uint32_t i = 0; i < ports->count; i++)
         address_nic(&batch, PEER_FIRST_INDEX + i, &nics[i], links[i].mac, &routed4, &routed6);
     return netlink_commit(netns_socket, &batch, err);
+}
+
+int fabric_announce(struct fabric *f, const struct fabric_ports *ports, const struct plan_nic *nics, struct error **err)
+{
+    struct fabric_link links[NETWORK_PER_INSTANCE_MAX];
+    int r;
+
+    if (ports->count == 0)
+        return 0;
+    r = copy_links(f, ports, links, err);
+    return r < 0 ? r : address_outside(f, ports, links, nics, err);
 }
 
 /* Neighbour entries of one interface; those of a link that is gone went with its bridge. */

@@ -17,8 +17,16 @@ void plan_clear(struct launch_plan *plan)
     strv_free(plan->process.env);
     free(plan->process.cwd);
     free(plan->process.user);
+    free(plan->machine.identity);
     free(plan->machine.parameters);
     memset(plan, 0, sizeof(*plan));
+}
+
+const char *start_origin_name(enum start_origin origin)
+{
+    static const char *const words[] = {[ORIGIN_COLD] = "cold", [ORIGIN_POOL] = "pool", [ORIGIN_SNAPSHOT] = "snapshot"};
+
+    return (size_t)origin < sizeof(words) / sizeof(words[0]) ? words[origin] : "cold";
 }
 
 static int bad(struct error **err, const char *what)
@@ -115,7 +123,8 @@ static int check_machine(const struct launch_plan *plan, struct error **err)
         return bad(err, "a machine's memory is outside 1 MiB to 4 TiB, or not whole pages");
     if (m->vcpus < 1 || m->vcpus > MACHINE_VCPU_MAX)
         return bad(err, "a machine's processors are outside 1 to 64");
-    if (m->parameters && strlen(m->parameters) >= MACHINE_PARAMETERS_MAX)
+    if ((m->identity ? strlen(m->identity) : 0) + (m->parameters ? strlen(m->parameters) : 0) + 2 >
+        MACHINE_PARAMETERS_MAX)
         return bad(err, "a machine's boot parameters are too long");
     if (plan->process.argv || plan->capabilities || !plan->root.read_only)
         return bad(err, "a machine with a container's parts");

@@ -33,7 +33,7 @@ enum plan_boot {
 
 enum {
     MACHINE_VCPU_MAX = 64,
-    MACHINE_PARAMETERS_MAX = 4096, /* with its terminator */
+    MACHINE_PARAMETERS_MAX = 4096, /* identity, a space, parameters, a terminator */
 };
 #define MACHINE_MEMORY_MIN (UINT64_C(1) << 20)
 #define MACHINE_MEMORY_MAX (UINT64_C(1) << 42)
@@ -45,7 +45,9 @@ struct plan_machine {
     bool kvm;                  /* false: the guest's instructions are emulated */
     uint64_t memory_bytes;     /* the guest's; a multiple of 4096 */
     uint32_t vcpus;
-    char *parameters;          /* boot parameters or kernel command line; NULL: none */
+    bool restorable;           /* its guest takes a new identity when it is restored from a snapshot */
+    char *identity;            /* this instance's boot parameters: addresses, host name; NULL: none */
+    char *parameters;          /* the others, arguments last; follow the identity; NULL: none */
 };
 
 struct plan_process {

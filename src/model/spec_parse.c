@@ -30,13 +30,6 @@ const char *restart_policy_name(enum restart_policy policy)
     return restart_words[policy];
 }
 
-const char *start_origin_name(enum start_origin origin)
-{
-    static const char *const words[] = {[ORIGIN_COLD] = "cold", [ORIGIN_POOL] = "pool", [ORIGIN_SNAPSHOT] = "snapshot"};
-
-    return (size_t)origin < COUNT(words) ? words[origin] : "cold";
-}
-
 const char *start_mode_name(enum start_mode mode)
 {
     return start_mode_words[mode];

@@ -158,6 +158,24 @@ void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac)
     finish(batch, h);
 }
 
+void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t master, uint16_t mtu)
+{
+    struct nlmsghdr *h = add(batch, RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
+    struct ifinfomsg *i;
+
+    if (!h)
+        return;
+    i = mnl_nlmsg_get_payload(h);
+    i->ifi_index = (int)index;
+    i->ifi_flags = IFF_UP;
+    i->ifi_change = IFF_UP;
+    mnl_attr_put_u32(h, IFLA_MASTER, master);
+    if (mtu)
+        mnl_attr_put_u32(h, IFLA_MTU, mtu);
+    put_no_auto_address(h);
+    finish(batch, h);
+}
+
 void netlink_port_static(struct netlink_batch *batch, uint32_t index)
 {
     struct nlmsghdr *h = add(batch, RTM_SETLINK, 0, sizeof(struct ifinfomsg));

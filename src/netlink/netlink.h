@@ -71,6 +71,9 @@ void netlink_veth(struct netlink_batch *batch, const struct netlink_veth *veth);
  * unchanged. */
 void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac);
 
+/* Puts an interface that exists on a bridge and raises it, silent as netlink_up(). mtu 0: unchanged. */
+void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t master, uint16_t mtu);
+
 /* Bridge port: no learning of source addresses (they are set by netlink_fdb(), so nobody can take another's). */
 void netlink_port_static(struct netlink_batch *batch, uint32_t index);
 

@@ -112,6 +112,8 @@ static void visit_machine(struct wire *w, struct plan_machine *m)
     wire_bool(w, &m->kvm);
     wire_u64(w, &m->memory_bytes);
     wire_u32(w, &m->vcpus);
+    wire_bool(w, &m->restorable);
+    wire_string(w, &m->identity, MACHINE_PARAMETERS_MAX - 1);
     wire_string(w, &m->parameters, MACHINE_PARAMETERS_MAX - 1);
 }
 
@@ -331,6 +333,7 @@ static void visit_pool_reply(struct wire *w, void *message)
 
     wire_u32(w, &m->depth);
     wire_u32(w, &m->ready);
+    wire_u32(w, &m->snapshots);
     wire_u64(w, &m->taken);
     wire_u64(w, &m->missed);
 }

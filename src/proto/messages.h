@@ -180,6 +180,7 @@ struct message_layer_remove {
 struct message_pool_reply {
     uint32_t depth;                /* wanted */
     uint32_t ready;                /* shells parked now */
+    uint32_t snapshots;            /* machine images there is a snapshot of to start from */
     uint64_t taken, missed;        /* since the launcher started */
 };
 

@@ -394,6 +394,22 @@ int cgroup_move_all(const struct cgroups *cgroups, const char *tag, unsigned con
     return 0;
 }
 
+int cgroup_join_missing(const struct cgroups *cgroups, const char *tag, const struct limits *limits, struct error **err)
+{
+    uint32_t missing = cgroup_needed(limits) & cgroups->v1 & ~cgroup_present(cgroups, tag);
+    struct cgroups only = *cgroups; /* the directory in the cgroup2 tree is there already */
+    int result = 0;
+
+    only.parent_fd[CGROUP_UNIFIED] = -1;
+    for (unsigned i = 0; i < CGROUP_CONTROLLERS && !result; i++)
+        if (missing & (1u << i)) {
+            result = cgroup_make(&only, tag, 1u << i, err);
+            if (!result)
+                result = cgroup_move_all(cgroups, tag, i, err);
+        }
+    return result;
+}
+
 /* Whether a /proc/PID/cgroup file names .../TAG for that controller. */
 bool cgroup_is_member(const char *path, const char *controller, const char *tag)
 {

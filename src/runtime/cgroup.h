@@ -66,6 +66,10 @@ int cgroup_open_tasks(const struct cgroups *cgroups, const char *tag, unsigned c
 /* Moves all processes of TAG into its cgroup of a v1 controller (after cgroup_make()); may take 10 ms each. */
 int cgroup_move_all(const struct cgroups *cgroups, const char *tag, unsigned controller, struct error **err);
 
+/* Makes the v1 cgroups that limits need and TAG lacks, and moves everybody there. */
+int cgroup_join_missing(const struct cgroups *cgroups, const char *tag, const struct limits *limits,
+                        struct error **err);
+
 int cgroup_stats(const struct cgroups *cgroups, const char *tag, struct container_stats *ret_stats);
 bool cgroup_oom_kills(const struct cgroups *cgroups, const char *tag, uint64_t *ret_count);
 

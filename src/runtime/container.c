@@ -203,6 +203,10 @@ int container_signal(struct container *container, int signal, struct error **err
         return container_kill_all(container, err);
     if (!container_alive(container))
         return error_set(err, ESRCH, "CONFLICTING_STATE", "the instance has ended");
+    if (container->record.machine) { /* its monitor: it asks or ends its guest */
+        result = pidfd_signal(container->pidfd, signal);
+        return result ? error_set_errno(err, -result, "CONFLICTING_STATE", "signal %d cannot be sent", signal) : 0;
+    }
     if (container->application_pidfd < 0) {
         result = ask_application(container, err);
         if (result < 0)
@@ -234,25 +238,6 @@ bool container_paused(const struct container *container)
 
 /* ---- limits and figures ---- */
 
-/* A controller the container did not need until now: make its cgroup and move everybody. */
-static int join_missing(struct container *container, const struct limits *limits, struct error **err)
-{
-    const struct cgroups *cgroups = &container->runtime->cgroups;
-    const char *tag = container->record.tag;
-    uint32_t missing = cgroup_needed(limits) & cgroups->v1 & ~cgroup_present(cgroups, tag);
-    struct cgroups only = *cgroups;
-    int result = 0;
-
-    only.parent_fd[CGROUP_UNIFIED] = -1;
-    for (unsigned i = 0; i < CGROUP_CONTROLLERS && !result; i++)
-        if (missing & (1u << i)) {
-            result = cgroup_make(&only, tag, 1u << i, err);
-            if (!result)
-                result = cgroup_move_all(cgroups, tag, i, err);
-        }
-    return result;
-}
-
 int container_update(struct container *container, const struct limits *limits, int instance_dirfd, struct error **err)
 {
     const struct runtime *runtime = container->runtime;
@@ -262,7 +247,7 @@ int container_update(struct container *container, const struct limits *limits, i
         return result;
     if (!container_alive(container))
         return error_set(err, ESRCH, "CONFLICTING_STATE", "the instance has ended");
-    result = join_missing(container, limits, err);
+    result = cgroup_join_missing(&runtime->cgroups, container->record.tag, limits, err);
     if (!result && instance_dirfd >= 0 && limits->storage_bytes)
         result = root_resize_writable(instance_dirfd, limits->storage_bytes, err);
     return result ? result : cgroup_apply(&runtime->cgroups, container->record.tag, limits, true, err);

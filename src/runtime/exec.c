@@ -59,6 +59,8 @@ int container_exec(struct container *container, const struct plan_process *proce
 
     if (result)
         return result;
+    if (container->record.machine)
+        return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "nothing can be executed in a machine from outside");
     if (!process->argv || !process->argv[0])
         return error_set(err, EINVAL, "INVALID_VALUE", "no command to execute");
     auto_fd int socket = channel_connect(container->instance_fd, err);

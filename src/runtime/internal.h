@@ -8,11 +8,13 @@
 
 #include "runtime/cgroup.h"
 #include "runtime/init/protocol.h"
+#include "runtime/machine.h"
 #include "runtime/runtime.h"
 
 struct sock_filter;
 
 enum { IDMAP_CACHE = 64 };
+enum { VOID_NET, VOID_IPC, VOID_UTS, VOID_NAMESPACES };
 
 struct runtime {
     struct runtime_facts facts;
@@ -20,6 +22,9 @@ struct runtime {
     int layers_fd;                 /* own duplicate */
     int proc_fd;                   /* the host's /proc */
     int init_fd;                   /* sealed memfd, executable but not readable by a container */
+    int monitor_fds[MACHINE_PROGRAMS]; /* sealed memfds of the monitors, -1: not installed */
+    int void_fds[VOID_NAMESPACES];     /* namespaces of all monitors (void.c) */
+    int void_mounts_fd, emulator_mounts_fd;
     int stem_fd;                   /* mount namespace every container starts from a copy of (stem.c) */
     int stem_proc_fd, stem_sys_fd; /* its complete /proc and /sys, for looking what there is */
     int skeleton_fd;               /* detached mount: mount points for images that bring none */
@@ -68,6 +73,19 @@ struct container {
 int stem_make(struct runtime *runtime, struct error **err);
 /* Which entries of init/masks.h this kernel has now (a module may have added one). */
 uint32_t stem_masks_present(const struct runtime *runtime);
+
+/* void.c */
+int void_make(struct runtime *runtime, struct error **err);
+void void_close(struct runtime *runtime);
+
+/* machine.c: loads the monitors found in directory. */
+int monitor_programs_load(struct runtime *runtime, const char *directory, struct error **err);
+
+/* runtime.c: path into a sealed memory file that anybody may execute and nobody read. */
+int program_load(const char *path, const char *name, int *ret_fd, struct error **err);
+
+/* shell.c */
+bool tag_valid(const char *tag);
 
 /* spawn.c */
 int spawn_init(struct shell *shell, struct steps *steps, struct error **err);

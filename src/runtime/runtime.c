@@ -20,7 +20,7 @@
 
 /* Executable by everyone, readable by nobody below host root: the kernel then makes the process not dumpable, and not
  * even CAP_SYS_PTRACE inside the container reaches it (CVE-2019-5736). Sealed: nobody writes it either. */
-static int load_init(const char *path, struct error **err)
+int program_load(const char *path, const char *name, int *ret_fd, struct error **err)
 {
     auto_fd int file = open(path, O_RDONLY | O_CLOEXEC), memory = -1;
     char buffer[65536];
@@ -31,7 +31,7 @@ static int load_init(const char *path, struct error **err)
         error_hint(err, "it is installed beside the launcher: install Coracle again, or name it with --init");
         return -errno;
     }
-    memory = memfd_create("coracle-init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    memory = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (memory < 0)
         return error_set_errno(err, errno, "INTERNAL", "no memory file for %s", path);
     while ((n = read(file, buffer, sizeof(buffer))) > 0)
@@ -46,7 +46,10 @@ static int load_init(const char *path, struct error **err)
     snprintf(own, sizeof(own), "/proc/self/fd/%d", memory);
     int fd = open(own, O_RDONLY | O_CLOEXEC);
 
-    return fd < 0 ? error_set_errno(err, errno, "INTERNAL", "%s: cannot be opened again", path) : fd;
+    if (fd < 0)
+        return error_set_errno(err, errno, "INTERNAL", "%s: cannot be opened again", path);
+    *ret_fd = fd;
+    return 0;
 }
 
 static bool has_capability(unsigned capability)
@@ -141,14 +144,18 @@ static int open_shared(struct runtime *runtime, const struct runtime_config *con
     runtime->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (runtime->layers_fd < 0 || runtime->proc_fd < 0 || copy_texts(runtime, config))
         return error_set_errno(err, errno, "INTERNAL", "the runtime's directories cannot be opened");
-    runtime->init_fd = load_init(config->init_path, err);
-    if (runtime->init_fd < 0)
-        return runtime->init_fd;
+    result = program_load(config->init_path, "coracle-init", &runtime->init_fd, err);
+    if (!result && config->monitor_dir)
+        result = monitor_programs_load(runtime, config->monitor_dir, err);
+    if (result)
+        return result;
     result = seccomp_container_filter(&runtime->filter, &runtime->filter_count, err);
     if (result)
         return result;
     result = cgroups_open(&runtime->cgroups, config->cgroup_parent, runtime->layers_fd, err);
-    return result ? result : stem_make(runtime, err);
+    if (!result)
+        result = stem_make(runtime, err);
+    return result ? result : void_make(runtime, err);
 }
 
 int runtime_open(const struct runtime_config *config, struct runtime **ret_runtime, struct error **err)
@@ -162,11 +169,15 @@ int runtime_open(const struct runtime_config *config, struct runtime **ret_runti
                                 .proc_fd = -1,
                                 .init_fd = -1,
                                 .stem_fd = -1,
+                                .void_mounts_fd = -1,
+                                .emulator_mounts_fd = -1,
                                 .stem_proc_fd = -1,
                                 .stem_sys_fd = -1,
                                 .skeleton_fd = -1,
                                 .image_uid_base = config->image_uid_base,
                                 .lock = PTHREAD_MUTEX_INITIALIZER};
+    memset(runtime->monitor_fds, -1, sizeof(runtime->monitor_fds));
+    memset(runtime->void_fds, -1, sizeof(runtime->void_fds));
     memset(runtime->cgroups.parent_fd, -1, sizeof(runtime->cgroups.parent_fd));
     memset(runtime->cgroups.home_fd, -1, sizeof(runtime->cgroups.home_fd));
     result = open_shared(runtime, config, err);
@@ -191,6 +202,9 @@ void runtime_close(struct runtime *runtime)
     close_fd(runtime->layers_fd);
     close_fd(runtime->proc_fd);
     close_fd(runtime->init_fd);
+    for (int i = 0; i < MACHINE_PROGRAMS; i++)
+        close_fd(runtime->monitor_fds[i]);
+    void_close(runtime);
     close_fd(runtime->stem_fd);
     close_fd(runtime->stem_proc_fd);
     close_fd(runtime->stem_sys_fd);

@@ -46,6 +46,7 @@ struct runtime_config {
     int layers_dirfd;             /* images/layers: one directory a layer, named by its digest; borrowed */
     const char *cgroup_parent;    /* directory made in every hierarchy in use, e.g. "coracle" */
     const char *init_path;        /* the coracle-init program; read once, sealed in a memfd */
+    const char *monitor_dir;      /* where coracle-vmm and coracle-qemu are; those absent cannot be used */
     uint32_t image_uid_base;      /* owner range of the layers' files */
     const char *apparmor_profile; /* NULL: none */
     const char *selinux_label;    /* NULL: none */
@@ -79,6 +80,8 @@ int runtime_check_limits(const struct runtime *runtime, const struct limits *lim
  * over. Set once, before other threads use the library; NULL: nobody is told. */
 typedef void (*runtime_waiting)(bool begins);
 void runtime_on_waiting(runtime_waiting waiting);
+/* The library's own way to wait, for waits its user adds: 1 readable, 0 the time is over, -errno. */
+int runtime_wait_readable(int fd, int timeout_ms);
 
 /* The capabilities a plan may add to the default set; others are refused by shell_start(). */
 uint32_t runtime_capabilities_allowed(void);
@@ -138,6 +141,7 @@ struct container_record { /* what the launcher persists to find a container agai
     int32_t pid;         /* of its init */
     uint64_t start_time; /* of that pid, field 22 of /proc/PID/stat: guards against reuse */
     uint32_t uid_base;
+    bool machine; /* pid is a virtual machine's monitor: no exec, no console, signals go to it (machine.h) */
 };
 
 void container_record(const struct container *container, struct container_record *ret_record);

@@ -22,7 +22,7 @@
 
 enum { START_TIMEOUT_MS = 10000 };
 
-static bool tag_valid(const char *tag)
+bool tag_valid(const char *tag)
 {
     size_t length = strlen(tag);
 

@@ -34,29 +34,9 @@
 #include <sys/wait.h>
 
 #include "base/cleanup.h"
-#include "runtime/internal.h"
-
-#ifndef __x86_64__
-#error "the child's system calls are written for x86_64"
-#endif
+#include "runtime/spawn.h"
 
 enum { EXEC_FD = INIT_CONTROL_FD + 1 };
-
-/* No instrumentation in code the child runs: it has no thread state of its own. */
-#define CHILD_CODE __attribute__((no_sanitize("address", "undefined"), no_stack_protector))
-
-static CHILD_CODE inline long child_call(long number, long a, long b, long c, long d, long e)
-{
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    long result;
-
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                     : "rcx", "r11", "memory");
-    return result;
-}
 
 struct child_arguments {
     int control, program;
@@ -65,8 +45,9 @@ struct child_arguments {
 static const char *const init_argv[] = {"coracle-init", NULL};
 static const char *const init_env[] = {NULL};
 
-static CHILD_CODE __attribute__((noreturn, used)) void child_run(const struct child_arguments *arguments)
+static CHILD_CODE __attribute__((noreturn, used)) void child_run(const void *context)
 {
+    const struct child_arguments *arguments = context;
     int control = arguments->control, program = arguments->program;
     char go;
 
@@ -87,7 +68,7 @@ static CHILD_CODE __attribute__((noreturn, used)) void child_run(const struct ch
 }
 
 /* Lives only to have been in a user namespace. */
-static CHILD_CODE __attribute__((noreturn, used)) void child_end(const struct child_arguments *arguments)
+static CHILD_CODE __attribute__((noreturn, used)) void child_end(const void *arguments)
 {
     (void)arguments;
     for (;;)
@@ -95,11 +76,10 @@ static CHILD_CODE __attribute__((noreturn, used)) void child_end(const struct ch
 }
 
 /* clone3() whose child calls run(arguments) on the stack named in args and never returns. -errno on failure. */
-static long clone_run(struct clone_args *args, void (*run)(const struct child_arguments *),
-                      const struct child_arguments *arguments)
+static long clone_run(struct clone_args *args, void (*run)(const void *), const void *arguments)
 {
-    register void (*r8)(const struct child_arguments *) __asm__("r8") = run;
-    register const struct child_arguments *r9 __asm__("r9") = arguments;
+    register void (*r8)(const void *) __asm__("r8") = run;
+    register const void *r9 __asm__("r9") = arguments;
     long result;
 
     __asm__ volatile("syscall\n\t"
@@ -172,7 +152,7 @@ static int become(uint32_t uid)
 }
 
 /* With every signal blocked, so that no handler of the launcher runs in the child. */
-static long clone_blocked(uint32_t owner, struct clone_args *args, const struct child_arguments *arguments)
+static long clone_blocked(uint32_t owner, struct clone_args *args, void (*run)(const void *), const void *arguments)
 {
     uid_t own = geteuid();
     sigset_t all, before;
@@ -180,38 +160,37 @@ static long clone_blocked(uint32_t owner, struct clone_args *args, const struct 
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = become(owner);
+    pid = owner ? become(owner) : 0;
     if (!pid)
-        pid = clone_run(args, child_run, arguments);
-    if (become(own))
+        pid = clone_run(args, run, arguments);
+    if (owner && become(own))
         abort(); /* a launcher thread with a tenant's uid */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pid;
 }
 
-/* The clone itself, from within the container's v1 cgroups and the stem's mount namespace. */
-static long clone_in_place(struct shell *shell, struct clone_args *args, const struct child_arguments *arguments,
-                           struct error **err)
+/* From within the cgroups and the mount namespace the child is to be born in. */
+long spawn_clone(const struct runtime *runtime, const struct spawn_place *place, struct clone_args *args,
+                 void (*run)(const void *), const void *arguments, struct error **err)
 {
-    const struct runtime *runtime = shell->runtime;
     auto_fd int host = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
     int result;
     long pid;
 
     if (host < 0)
         return error_set_errno(err, errno, "START_FAILED", "/proc/thread-self/ns/mnt: cannot be opened");
-    result = cgroup_enter(&runtime->cgroups, shell->tag, shell->controllers, err);
+    result = cgroup_enter(&runtime->cgroups, place->tag, place->controllers, err);
     if (result)
         return result;
-    if (setns(runtime->stem_fd, CLONE_NEWNS)) {
+    if (place->mounts_fd >= 0 && setns(place->mounts_fd, CLONE_NEWNS)) {
         result = errno;
-        cgroup_leave(&runtime->cgroups, shell->controllers);
+        cgroup_leave(&runtime->cgroups, place->controllers);
         return error_set_errno(err, result, "START_FAILED", "the stem mount namespace cannot be entered");
     }
-    pid = clone_blocked(shell->uid_base, args, arguments);
-    if (setns(host, CLONE_NEWNS))
+    pid = clone_blocked(place->owner, args, run, arguments);
+    if (place->mounts_fd >= 0 && setns(host, CLONE_NEWNS))
         abort(); /* a thread that stays in the stem would resolve every path wrongly */
-    cgroup_leave(&runtime->cgroups, shell->controllers);
+    cgroup_leave(&runtime->cgroups, place->controllers);
     if (pid < 0) {
         error_set_errno(err, (int)-pid, "START_FAILED", "new namespaces cannot be made");
         if (pid == -ENOSPC || pid == -EUSERS)
@@ -220,6 +199,20 @@ static long clone_in_place(struct shell *shell, struct clone_args *args, const s
             error_hint(err, "the host's limit of processes is reached");
     }
     return pid;
+}
+
+int spawn_reset_oom_score(const struct runtime *runtime, pid_t pid, struct error **err)
+{
+    char path[48];
+
+    if (!runtime->reset_oom_score)
+        return 0;
+    snprintf(path, sizeof(path), "%d/oom_score_adj", pid);
+    auto_fd int fd = openat(runtime->proc_fd, path, O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0 && write(fd, "0", 1) != 1 && errno != EACCES && errno != EPERM)
+        return error_set_errno(err, errno, "START_FAILED", "oom_score_adj of process %d cannot be set", pid);
+    return 0;
 }
 
 /* Between clone and exec: maps, the network namespace's descriptor, the launcher's oom_score_adj not inherited. */
@@ -238,13 +231,9 @@ static int release_child(struct shell *shell, struct error **err)
     if (shell->netns_fd < 0)
         return error_set_errno(err, errno, "START_FAILED", "network namespace of process %d cannot be opened",
                                shell->pid);
-    if (runtime->reset_oom_score) {
-        snprintf(path, sizeof(path), "%d/oom_score_adj", shell->pid);
-        auto_fd int fd = openat(runtime->proc_fd, path, O_WRONLY | O_CLOEXEC);
-
-        if (fd >= 0 && write(fd, "0", 1) != 1 && errno != EACCES && errno != EPERM)
-            return error_set_errno(err, errno, "START_FAILED", "oom_score_adj of process %d cannot be set", shell->pid);
-    }
+    result = spawn_reset_oom_score(runtime, shell->pid, err);
+    if (result)
+        return result;
     if (send(shell->control_fd, "g", 1, MSG_NOSIGNAL) != 1)
         return error_set_errno(err, errno, "START_FAILED", "the new process ended at once");
     return 0;
@@ -275,7 +264,8 @@ int spawn_init(struct shell *shell, struct steps *steps, struct error **err)
     /* In the first bytes of the stack, which grows down from the other end. */
     struct child_arguments *arguments = (struct child_arguments *)(void *)shell->stack;
     *arguments = (struct child_arguments){child_end_fd, runtime->init_fd};
-    pid = clone_in_place(shell, &args, arguments, err);
+    pid = spawn_clone(runtime, &(struct spawn_place){shell->tag, shell->controllers, runtime->stem_fd, shell->uid_base},
+                      &args, child_run, arguments, err);
     if (pid < 0)
         return (int)pid;
     shell->pid = (pid_t)pid;

@@ -47,3 +47,8 @@ int wait_readable(int fd, int timeout_ms)
     wait_long(false);
     return ready;
 }
+
+int runtime_wait_readable(int fd, int timeout_ms)
+{
+    return wait_readable(fd, timeout_ms);
+}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Golden plans of the container driver, what it refuses on which host, and the fake driver's. */
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include "base/buffer.h"
 #include "drivers/container/container.h"
 #include "drivers/fake/fake.h"
+#include "drivers/vmm/vmm.h"
 #include "model/spec_parse.h"
 
 static const char id[] = "01234567-89ab-4cde-8f01-23456789abcd";
@@ -208,12 +210,154 @@ static void test_fake_plan(void **state)
     spec_clear(&spec);
 }
 
+/* ---- unikernels ---- */
+
+static struct image_config unikernel_of(void)
+{
+    struct image_config image = image_of();
+
+    image.guest = GUEST_UNIKERNEL;
+    image.variant = VARIANT_UNIKERNEL;
+    image.boot = "unikernel";
+    image.layer_count = 1;
+    image.env = NULL;
+    image.user = image.workdir = NULL;
+    return image;
+}
+
+static struct host_facts kvm_facts(void)
+{
+    struct host_facts facts = facts_of();
+
+    facts.kvm_present = facts.tun = true;
+    strcpy(facts.qemu, "7.2.0");
+    return facts;
+}
+
+static int plan_unikernel(const char *text, const struct host_facts *facts, struct launch_plan *ret, struct error **err)
+{
+    struct image_config image = unikernel_of();
+    struct vnf_spec spec = spec_of(text);
+    struct plan_nic nics[2] = {{.link = "default", .mac = {2, 0, 0, 0, 0, 9}, .prefix4 = 24, .prefix6 = 64},
+                               {.link = "other", .mac = {2, 0, 0, 0, 0, 10}, .prefix4 = 16}};
+    int r;
+
+    inet_pton(AF_INET, "198.18.0.9", &nics[0].ipv4);
+    inet_pton(AF_INET, "198.18.0.1", &nics[0].gateway4);
+    inet_pton(AF_INET6, "fd00::9", &nics[0].ipv6);
+    inet_pton(AF_INET, "198.18.4.9", &nics[1].ipv4);
+    r = vmm_driver.plan(&spec, &image, facts, nics, 2, id, ret, err);
+    spec_clear(&spec);
+    return r;
+}
+
+static void test_unikernel_golden(void **state)
+{
+    struct host_facts facts = kvm_facts();
+    struct launch_plan plan;
+    struct error *err = NULL;
+
+    assert_int_equal(plan_unikernel("{\"technology\":\"unikernel.kvm\",\"image\":\"i\",\"args\":[\"-s\",\"a b%\"],"
+                                    "\"resources\":{\"memory\":\"20MiB\",\"cpus\":0.5}}",
+                                    &facts, &plan, &err),
+                     0);
+    assert_int_equal(plan.kind, PLAN_MACHINE);
+    assert_int_equal(plan.machine.monitor, PLAN_MONITOR_VMM);
+    assert_int_equal(plan.machine.boot, PLAN_BOOT_UNIKERNEL);
+    assert_true(plan.machine.kvm && plan.machine.restorable);
+    assert_int_equal(plan.machine.memory_bytes, 20 << 20);
+    assert_true(plan.limits.memory_bytes > 20 << 20);
+    assert_int_equal(plan.limits.cpu_milli, 500);
+    assert_string_equal(plan.machine.parameters, "-- /iperf -s a%20b%25");
+    assert_non_null(
+        strstr(plan.machine.identity, "hostname=golden ip4=198.18.0.9/24 gw4=198.18.0.1 ip6=fd00::9/64 gwmac=02:"));
+    assert_non_null(strstr(plan.machine.identity, " eth1.ip4=198.18.4.9/16 eth1.gwmac=02:"));
+    assert_null(strstr(plan.machine.identity, "eth1.gw4"));
+    plan_clear(&plan);
+}
+
+static void test_unikernel_accelerators(void **state)
+{
+    struct host_facts facts = kvm_facts();
+    struct technology_state technology;
+    struct launch_plan plan;
+    struct error *err = NULL;
+
+    vmm_driver.probe(&facts, &technology);
+    assert_true(technology.available);
+    assert_string_equal(technology.accelerator, "kvm-pvm");
+    facts.kvm_linux = true;
+    vmm_driver.probe(&facts, &technology);
+    assert_string_equal(technology.accelerator, "kvm");
+    facts.kvm_present = facts.kvm_linux = false;
+    vmm_driver.probe(&facts, &technology);
+    assert_true(technology.available);
+    assert_string_equal(technology.accelerator, "tcg");
+    assert_int_equal(plan_unikernel("{\"image\":\"i\"}", &facts, &plan, &err), 0);
+    assert_int_equal(plan.machine.monitor, PLAN_MONITOR_QEMU);
+    assert_false(plan.machine.kvm);
+    plan_clear(&plan);
+    facts.qemu[0] = '\0';
+    vmm_driver.probe(&facts, &technology);
+    assert_false(technology.available);
+    assert_non_null(strstr(technology.what_would_help, "qemu-system-x86"));
+    facts.tun = false;
+    vmm_driver.probe(&facts, &technology);
+    assert_non_null(strstr(technology.why_not, "/dev/net/tun"));
+}
+
+static void test_unikernel_refusals(void **state)
+{
+    static const struct {
+        const char *spec, *code, *words;
+    } cases[] = {
+        {"{\"image\":\"i\",\"env\":{\"A\":\"b\"}}", "UNSUPPORTED_BY_TECHNOLOGY", "env"},
+        {"{\"image\":\"i\",\"user\":\"1\"}", "UNSUPPORTED_BY_TECHNOLOGY", "user"},
+        {"{\"image\":\"i\",\"capabilities\":[\"NET_RAW\"]}", "UNSUPPORTED_BY_TECHNOLOGY", "capabilities"},
+        {"{\"image\":\"i\",\"resources\":{\"memory\":\"1MiB\"}}", "INVALID_VALUE", "at least 4 MiB"},
+        {"{\"image\":\"i\",\"resources\":{\"cpus\":9}}", "INSUFFICIENT_RESOURCES", "cpus"},
+        {"{\"image\":\"i\",\"ports\":[\"80:80\"]}", "UNSUPPORTED_BY_TECHNOLOGY", "ports"},
+    };
+    struct host_facts facts = kvm_facts();
+
+    facts.cpus = 2;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct launch_plan plan;
+        struct error *err = NULL;
+        assert_true(plan_unikernel(cases[i].spec, &facts, &plan, &err) < 0);
+        assert_string_equal(err->code, cases[i].code);
+        assert_non_null(strstr(err->message, cases[i].words));
+        error_free(err);
+    }
+}
+
+static void test_unikernel_wants_its_image(void **state)
+{
+    struct host_facts facts = kvm_facts();
+    struct image_config image = image_of();
+    struct vnf_spec spec = spec_of("{\"image\":\"i\"}");
+    struct launch_plan plan;
+    struct error *err = NULL;
+
+    image.guest = GUEST_PROCESS;
+    assert_true(vmm_driver.plan(&spec, &image, &facts, NULL, 0, id, &plan, &err) < 0);
+    assert_non_null(strstr(err->message, "no unikernel"));
+    error_free(err);
+    spec_clear(&spec);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_plans),   cmocka_unit_test(test_limits_this_host_cannot_enforce),
-        cmocka_unit_test(test_other_refusals), cmocka_unit_test(test_probe_says_why_not),
+        cmocka_unit_test(test_golden_plans),
+        cmocka_unit_test(test_limits_this_host_cannot_enforce),
+        cmocka_unit_test(test_other_refusals),
+        cmocka_unit_test(test_probe_says_why_not),
         cmocka_unit_test(test_fake_plan),
+        cmocka_unit_test(test_unikernel_golden),
+        cmocka_unit_test(test_unikernel_accelerators),
+        cmocka_unit_test(test_unikernel_refusals),
+        cmocka_unit_test(test_unikernel_wants_its_image),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,6 +133,8 @@ static void fill_plan(void *p)
         m->machine.kvm = coin();
         m->machine.memory_bytes = any();
         m->machine.vcpus = (uint32_t)any();
+        m->machine.restorable = coin();
+        m->machine.identity = coin() ? string(300) : NULL;
         m->machine.parameters = coin() ? string(300) : NULL;
     }
     fill_process(&m->process);
@@ -290,6 +292,7 @@ static void fill_pool(void *p)
     m->depth = (uint32_t)any();
     m->ready = (uint32_t)any();
     m->taken = any();
+    m->snapshots = (uint32_t)any();
     m->missed = any();
 }
 

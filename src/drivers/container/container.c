@@ -14,6 +14,7 @@
 #include "base/strv.h"
 #include "drivers/container/container.h"
 #include "model/capability.h"
+#include "model/command.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -47,33 +48,6 @@ static int no_memory(struct error **err)
 }
 
 /* ---- the process */
-
-static int append(char **list, size_t *n, char *const *more)
-{
-    for (; more && *more; more++)
-        if (!(list[(*n)++] = strdup(*more)))
-            return -ENOMEM;
-    return 0;
-}
-
-/* command replaces entry point and command; args replace the image's command only. */
-static int plan_argv(const struct vnf_spec *spec, const struct image_config *image, char ***ret, struct error **err)
-{
-    char *const *first = spec->command ? spec->command : image->entrypoint;
-    char *const *rest = spec->args ? spec->args : spec->command ? NULL : image->command;
-    size_t n = 0;
-    auto_strv char **argv = calloc(strv_count(first) + strv_count(rest) + 1, sizeof(*argv));
-
-    if (!argv || append(argv, &n, first) < 0 || append(argv, &n, rest) < 0)
-        return no_memory(err);
-    if (n == 0) {
-        error_set(err, EINVAL, "MISSING_FIELD", "command: the image \"%s\" names no program to run", spec->image);
-        error_hint(err, "give one: command: [/bin/app]");
-        return -EINVAL;
-    }
-    *ret = take_ptr(argv);
-    return 0;
-}
 
 static size_t key_length(const char *entry)
 {
@@ -125,7 +99,7 @@ static int plan_process(const struct vnf_spec *spec, const struct image_config *
     struct plan_process *p = &plan->process;
     const char *cwd = spec->workdir ? spec->workdir : image->workdir && *image->workdir ? image->workdir : "/";
     const char *user = spec->user ? spec->user : image->user && *image->user ? image->user : NULL;
-    int r = plan_argv(spec, image, &p->argv, err);
+    int r = command_combine(spec, image->entrypoint, image->command, &p->argv, err);
 
     if (r == 0)
         r = plan_env(spec, image, plan->hostname, &p->env, err);

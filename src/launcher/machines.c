@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Monitors told what to do (machines.h): PREPARE with the host's KVM, LOAD with the files of an image's layers and the
+ * descriptors of an instance. No byte of an image is looked at here: the monitor does that, in its sandbox.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "launcher/machines.h"
+#include "monitor/monitor_client.h"
+
+enum { PREPARE_TIMEOUT_MS = 10000, LOAD_TIMEOUT_MS = 20000, FILES_MAX = 3 };
+
+static const char kernel_path[] = "boot/kernel", initrd_path[] = "boot/initrd";
+static const struct {
+    const char *path;
+    uint8_t format;
+} disk_paths[] = {{"boot/disk.qcow2", 1}, {"boot/disk.raw", 0}};
+
+_Static_assert((int)PLAN_BOOT_UNIKERNEL == MONITOR_BOOT_UNIKERNEL && (int)PLAN_BOOT_PVH == MONITOR_BOOT_PVH &&
+                   (int)PLAN_BOOT_LINUX == MONITOR_BOOT_LINUX && (int)PLAN_BOOT_DISK == MONITOR_BOOT_DISK &&
+                   (int)PLAN_BOOT_MULTIBOOT == MONITOR_BOOT_MULTIBOOT,
+               "one numbering");
+_Static_assert((int)NETWORK_PER_INSTANCE_MAX <= MONITOR_NIC_MAX &&
+                   (int)MACHINE_PARAMETERS_MAX <= MONITOR_PARAMETERS_MAX,
+               "a plan fits a LOAD");
+
+void machine_kind_of(const struct launch_plan *plan, struct machine_kind *ret)
+{
+    const struct plan_machine *m = &plan->machine;
+
+    *ret = (struct machine_kind){.monitor = m->monitor,
+                                 .boot = m->boot,
+                                 .kvm = m->kvm,
+                                 .memory_bytes = m->memory_bytes,
+                                 .vcpus = m->vcpus,
+                                 .nic_count = (uint32_t)plan->nic_count};
+}
+
+static int open_kvm(int *ret_fd, struct error **err)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+    if (fd < 0) {
+        error_set_errno(err, errno, "TECHNOLOGY_UNAVAILABLE", "/dev/kvm");
+        error_hint(err, "load kvm_intel or kvm_amd, or choose a technology that coracle doctor shows as available");
+        return -errno;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int machine_prepare(struct launcher *l, const struct machine_kind *kind, const char *tag, uint32_t uid,
+                    const struct limits *limits, struct machine **ret_machine, struct steps *steps, struct error **err)
+{
+    struct monitor_prepare prepare = {.memory_bytes = kind->memory_bytes,
+                                      .vcpus = kind->vcpus,
+                                      .boot = (uint32_t)kind->boot,
+                                      .nic_count = kind->nic_count};
+    struct machine *machine = NULL;
+    auto_fd int kvm = -1;
+    int r = kind->kvm ? open_kvm(&kvm, err) : 0;
+
+    if (r == 0)
+        r = machine_create(l->runtime, tag, uid, kind->monitor == PLAN_MONITOR_VMM ? MACHINE_VMM : MACHINE_QEMU, limits,
+                           &machine, steps, err);
+    if (r == 0)
+        r = monitor_send_prepare(machine_setup_fd(machine), &prepare, kvm, err);
+    if (r < 0) {
+        machine_destroy(machine, NULL);
+        return r;
+    }
+    *ret_machine = machine;
+    return 0;
+}
+
+/* The monitor's own times, as far as they go forward. */
+static void add_steps(struct steps *steps, const struct monitor_reply *reply, const char *const names[3])
+{
+    for (int i = 0; i < 3; i++)
+        if (reply->times[i] && reply->times[i + 1] >= reply->times[i])
+            steps_add(steps, names[i], reply->times[i], reply->times[i + 1]);
+}
+
+/* A guest's image can make a monitor slow: the worker that waits is replaced meanwhile. */
+static int await(struct machine *machine, int timeout_ms, struct monitor_reply *ret, struct error **err)
+{
+    runtime_wait_readable(machine_setup_fd(machine), timeout_ms);
+    return monitor_wait(machine_setup_fd(machine), 1, ret, err);
+}
+
+int machine_await_prepared(struct machine *machine, struct steps *steps, struct error **err)
+{
+    static const char *const names[3] = {"vm", "memory", "vcpu"};
+    struct monitor_reply reply;
+    int r = await(machine, PREPARE_TIMEOUT_MS, &reply, err);
+
+    if (r == 0)
+        add_steps(steps, &reply, names);
+    return r;
+}
+
+/* A file of the image: in the uppermost layer that has it. No link leads out of a layer, and none inside is followed.
+ */
+static int open_file(struct launcher *l, const struct plan_root *root, const char *path, int *ret_fd)
+{
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+    char full[DIGEST_HEX_SIZE + 32];
+    struct stat st;
+
+    for (size_t i = 0; i < root->layer_count; i++) {
+        snprintf(full, sizeof(full), "%s/%s", root->layers[i], path);
+        auto_fd int fd = (int)syscall(SYS_openat2, l->layers_fd, full, &how, sizeof(how));
+        if (fd < 0)
+            continue;
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+            return -EINVAL;
+        *ret_fd = take_fd(&fd);
+        return 0;
+    }
+    return -ENOENT;
+}
+
+/* The image's files, in the order LOAD wants them. */
+struct guest_files {
+    int kernel, initrd, disk;
+    uint8_t disk_format;
+};
+
+static void close_files(struct guest_files *f)
+{
+    f->kernel = close_fd(f->kernel);
+    f->initrd = close_fd(f->initrd);
+    f->disk = close_fd(f->disk);
+}
+
+static int open_files(struct launcher *l, const struct launch_plan *plan, struct guest_files *ret, struct error **err)
+{
+    bool from_disk = plan->machine.boot == PLAN_BOOT_DISK;
+    struct guest_files f = {-1, -1, -1, 0};
+    int r = from_disk ? 0 : open_file(l, &plan->root, kernel_path, &f.kernel);
+
+    if (r == 0 && !from_disk)
+        open_file(l, &plan->root, initrd_path, &f.initrd);
+    for (size_t i = 0; i < sizeof(disk_paths) / sizeof(disk_paths[0]) && f.disk < 0; i++)
+        if (open_file(l, &plan->root, disk_paths[i].path, &f.disk) == 0)
+            f.disk_format = disk_paths[i].format;
+    if (r == 0 && from_disk && f.disk < 0)
+        r = -ENOENT;
+    if (r < 0) {
+        close_files(&f);
+        error_set_errno(err, -r, "IMAGE_MALFORMED", "the image has no file /%s",
+                        from_disk ? "boot/disk.qcow2 or disk.raw" : kernel_path);
+        error_hint(err, "build it with coracle build, or import a kernel with coracle image import --guest");
+        return r;
+    }
+    *ret = f;
+    return 0;
+}
+
+/* LOAD and its descriptors. */
+struct load {
+    struct monitor_load message;
+    int fds[MONITOR_FD_MAX];
+    unsigned fd_count;
+};
+
+static void add_fd(struct load *load, int fd)
+{
+    load->fds[load->fd_count++] = fd;
+}
+
+static void add_nics(struct load *load, const struct machine_guest *guest)
+{
+    const struct launch_plan *plan = guest->plan;
+
+    load->message.nic_count = (uint32_t)plan->nic_count;
+    for (size_t i = 0; i < plan->nic_count; i++) {
+        struct monitor_nic *nic = &load->message.nics[i];
+        memcpy(nic->mac, plan->nics[i].mac, sizeof(nic->mac));
+        nic->backend = guest->taps ? MONITOR_NET_TAP : MONITOR_NET_NONE;
+        nic->queues = 1;
+        if (guest->taps)
+            add_fd(load, guest->taps[i]);
+    }
+}
+
+static void fill(struct load *load, const struct machine_guest *guest, const struct guest_files *files)
+{
+    const struct launch_plan *plan = guest->plan;
+
+    load->message = (struct monitor_load){.boot = (uint32_t)plan->machine.boot, .log_bytes_max = plan->log_bytes_max};
+    load->message.flags = guest->wait ? MONITOR_LOAD_WAIT : 0;
+    if (plan->machine.boot != PLAN_BOOT_UNIKERNEL) /* that one finds its seed in its boot page */
+        load->message.flags |= MONITOR_LOAD_RANDOM;
+    snprintf(load->message.name, sizeof(load->message.name), "%s", plan->name);
+    snprintf(load->message.id, sizeof(load->message.id), "%s", plan->id);
+    add_fd(load, guest->exit_fd);
+    add_fd(load, guest->listen_fd);
+    if (guest->log_fds[0] >= 0) {
+        load->message.flags |= MONITOR_LOAD_LOGS;
+        add_fd(load, guest->log_fds[0]);
+        add_fd(load, guest->log_fds[1]);
+    }
+    if (guest->snapshot_fd >= 0) {
+        load->message.flags |= MONITOR_LOAD_RESTORE;
+        add_fd(load, guest->snapshot_fd);
+    } else if (files->kernel >= 0) {
+        add_fd(load, files->kernel);
+    }
+    if (files->initrd >= 0) {
+        load->message.flags |= MONITOR_LOAD_INITRD;
+        add_fd(load, files->initrd);
+    }
+    add_nics(load, guest);
+    if (files->disk >= 0) {
+        load->message.disks[load->message.disk_count++] =
+            (struct monitor_disk){.format = files->disk_format, .overlay = 1};
+        add_fd(load, files->disk);
+    }
+}
+
+/* plan_validate() saw that they fit. */
+static void join_parameters(const struct plan_machine *m, char ret[MACHINE_PARAMETERS_MAX])
+{
+    const char *identity = m->identity ? m->identity : "", *parameters = m->parameters ? m->parameters : "";
+
+    snprintf(ret, MACHINE_PARAMETERS_MAX, "%s%s%s", identity, *identity && *parameters ? " " : "", parameters);
+}
+
+int machine_load(struct launcher *l, struct machine *machine, const struct machine_guest *guest, struct steps *steps,
+                 struct error **err)
+{
+    static const char *const names[3] = {"load", "sandbox", "enter"};
+    struct guest_files files = {-1, -1, -1, 0};
+    char parameters[MACHINE_PARAMETERS_MAX];
+    struct load load = {.fd_count = 0};
+    struct monitor_reply reply;
+    int r = guest->snapshot_fd >= 0 ? 0 : open_files(l, guest->plan, &files, err);
+
+    if (r < 0)
+        return r;
+    fill(&load, guest, &files);
+    join_parameters(&guest->plan->machine, parameters);
+    r = monitor_send_load(machine_setup_fd(machine), &load.message, parameters, load.fds, load.fd_count, err);
+    close_files(&files);
+    if (r == 0)
+        r = await(machine, guest->timeout_ms ? guest->timeout_ms : LOAD_TIMEOUT_MS, &reply, err);
+    if (r == 0)
+        add_steps(steps, &reply, names);
+    return r;
+}

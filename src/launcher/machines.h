@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Machines as the launcher makes them, for a start and for the pool: a monitor with an empty machine, its taps, and
+ * what it is told to run. Any thread.
+ */
+#ifndef CORACLE_LAUNCHER_MACHINES_H
+#define CORACLE_LAUNCHER_MACHINES_H
+
+#include "launcher/launcher.h"
+#include "monitor/protocol.h"
+#include "runtime/machine.h"
+
+/* What of a plan decides what is prepared; the same numbers fit any guest of that size. */
+struct machine_kind {
+    enum plan_monitor monitor;
+    enum plan_boot boot;
+    bool kvm;
+    uint64_t memory_bytes;
+    uint32_t vcpus;
+    uint32_t nic_count;
+};
+
+void machine_kind_of(const struct launch_plan *plan, struct machine_kind *ret);
+
+/* Starts the monitor and tells it to prepare; returns at once, so that the caller can make the taps meanwhile.
+ * kvm_device: the host's /dev/kvm is opened for it. limits as in machine_create(). */
+int machine_prepare(struct launcher *l, const struct machine_kind *kind, const char *tag, uint32_t uid,
+                    const struct limits *limits, struct machine **ret_machine, struct steps *steps, struct error **err);
+/* Waits until it is prepared. */
+int machine_await_prepared(struct machine *machine, struct steps *steps, struct error **err);
+
+/* What a guest gets; descriptors are borrowed. */
+struct machine_guest {
+    const struct launch_plan *plan;
+    const int *taps; /* plan->nic_count of them; NULL: devices without a wire */
+    int exit_fd, listen_fd;
+    int log_fds[2];  /* -1: output is discarded */
+    int snapshot_fd; /* -1: the plan's image is booted */
+    bool wait;       /* until the guest says that it is ready */
+    int timeout_ms;  /* 0: 20,000 */
+};
+
+/* Loads and enters; returns when the guest's first instruction is next, or with wait when it is ready. */
+int machine_load(struct launcher *l, struct machine *machine, const struct machine_guest *guest, struct steps *steps,
+                 struct error **err);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is a container's own in a start (start.h): a shell with its root, veth pairs, the application's exec. */
+#include "base/cleanup.h"
+#include "launcher/start.h"
+
+static bool take_prepared(struct start *s)
+{
+    struct instance *i = s->i;
+
+    if (s->plan->start_mode == START_SNAPSHOT || !pool_take(s->l, s->plan, &s->shell))
+        return false;
+    i->uid_slot = s->shell.uid_slot;
+    i->ports = s->shell.ports;
+    i->has_uid = i->has_number = true;
+    return true;
+}
+
+static int make_cold(struct start *s, struct error **err)
+{
+    struct instance *i = s->i;
+    struct shell **shell = &s->shell.shell;
+    int r;
+
+    r = shell_create(s->l->runtime, i->id, UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT, shell, &s->steps, err);
+    if (r == 0)
+        r = start_check_cancelled(s, err);
+    if (r == 0)
+        r = shell_set_root(*shell, &s->plan->root, s->dir, &s->steps, err);
+    if (r < 0)
+        return r;
+    /* the init mounts the root while the interfaces are made here */
+    uint64_t begin = monotonic_ns();
+    i->ports.count = (uint32_t)s->plan->nic_count;
+    r = fabric_wire(s->l->fabric, &i->ports, shell_netns_fd(*shell), s->plan->nics, &s->shell.netns_socket, err);
+    if (r < 0)
+        i->ports.count = 0; /* nothing is attached */
+    steps_add(&s->steps, "veth", begin, monotonic_ns());
+    return r < 0 ? r : start_check_cancelled(s, err);
+}
+
+static int give_addresses(struct start *s, struct error **err)
+{
+    int r = fabric_address(s->l->fabric, &s->i->ports, s->shell.netns_socket, s->plan->nics, err);
+
+    s->shell.netns_socket = close_fd(s->shell.netns_socket);
+    return r;
+}
+
+static int run(struct start *s, struct error **err)
+{
+    struct shell_start how = {.plan = s->plan,
+                              .instance_dirfd = s->dir,
+                              .log_fds = {s->log_fds[0], s->log_fds[1]},
+                              .exit_fd = s->exit_fd,
+                              .listen_fd = s->listen_fd};
+    int r = shell_start(s->shell.shell, &how, &s->i->container, &s->steps, err);
+
+    if (r == 0)
+        s->shell.shell = NULL;
+    return r;
+}
+
+static int abandon(struct start *s, struct error **err)
+{
+    s->shell.netns_socket = close_fd(s->shell.netns_socket);
+    return shell_destroy(take_ptr(s->shell.shell), err);
+}
+
+const struct start_ops start_container = {
+    .take_prepared = take_prepared,
+    .make_cold = make_cold,
+    .give_addresses = give_addresses,
+    .run = run,
+    .abandon = abandon,
+};

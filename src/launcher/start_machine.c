@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is a machine's own in a start (start.h): a monitor with an empty machine, taps, the guest that is loaded. */
+#include "base/cleanup.h"
+#include "launcher/machines.h"
+#include "launcher/start.h"
+#include "launcher/templates.h"
+
+/* The fastest way that is ready and allowed: a snapshot of a guest that runs already, put into a warm machine; a warm
+ * machine that boots the image. A snapshot in a cold machine is better than a boot only where that was asked for. */
+static bool take_prepared(struct start *s)
+{
+    struct instance *i = s->i;
+    enum start_mode mode = s->plan->start_mode;
+    auto_fd int snapshot = mode == START_POOL ? -1 : template_take(s->l, s->plan);
+
+    if (mode == START_SNAPSHOT && snapshot < 0)
+        return false;
+    if (!pool_take(s->l, s->plan, &s->shell)) {
+        s->snapshot_fd = mode == START_SNAPSHOT ? take_fd(&snapshot) : -1;
+        return false;
+    }
+    i->uid_slot = s->shell.uid_slot;
+    i->ports = s->shell.ports;
+    i->has_uid = i->has_number = true;
+    s->snapshot_fd = take_fd(&snapshot);
+    return true;
+}
+
+static int make_cold(struct start *s, struct error **err)
+{
+    struct instance *i = s->i;
+    struct machine_kind kind;
+    int r;
+
+    machine_kind_of(s->plan, &kind);
+    r = machine_prepare(s->l, &kind, i->id, UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT, &s->plan->limits,
+                        &s->shell.machine, &s->steps, err);
+    if (r < 0)
+        return r;
+    /* the monitor makes the machine while the taps are made here */
+    uint64_t begin = monotonic_ns();
+    i->ports.count = (uint32_t)s->plan->nic_count;
+    r = fabric_tap(s->l->fabric, &i->ports, s->shell.taps, err);
+    if (r < 0)
+        i->ports.count = 0; /* nothing is attached */
+    steps_add(&s->steps, "taps", begin, monotonic_ns());
+    if (r == 0)
+        r = machine_await_prepared(s->shell.machine, &s->steps, err);
+    return r < 0 ? r : start_check_cancelled(s, err);
+}
+
+static int give_addresses(struct start *s, struct error **err)
+{
+    return fabric_announce(s->l->fabric, &s->i->ports, s->plan->nics, err);
+}
+
+static int run(struct start *s, struct error **err)
+{
+    struct machine_guest guest = {.plan = s->plan,
+                                  .taps = s->shell.taps,
+                                  .exit_fd = s->exit_fd,
+                                  .listen_fd = s->listen_fd,
+                                  .log_fds = {s->log_fds[0], s->log_fds[1]},
+                                  .snapshot_fd = s->snapshot_fd};
+    uint64_t begin = monotonic_ns();
+    int r = machine_limit(s->shell.machine, &s->plan->limits, err);
+
+    steps_add(&s->steps, "limits", begin, monotonic_ns());
+    if (r == 0)
+        r = machine_load(s->l, s->shell.machine, &guest, &s->steps, err);
+    if (r == 0)
+        r = machine_become(s->shell.machine, s->dir, &s->i->container, err);
+    if (r < 0)
+        return r;
+    s->shell.machine = NULL;
+    warm_shell_drop_taps(&s->shell); /* the monitor has them now */
+    return 0;
+}
+
+static int abandon(struct start *s, struct error **err)
+{
+    s->snapshot_fd = close_fd(s->snapshot_fd);
+    warm_shell_drop_taps(&s->shell);
+    return machine_destroy(take_ptr(s->shell.machine), err);
+}
+
+const struct start_ops start_machine = {
+    .take_prepared = take_prepared,
+    .make_cold = make_cold,
+    .give_addresses = give_addresses,
+    .run = run,
+    .abandon = abandon,
+};

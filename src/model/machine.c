@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Boot parameters and the common part of machines' plans (machine.h). */
+#include "model/machine.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "model/naming.h"
+
+enum { PAGE_BYTES = 4096 };
+
+static void add_v4(struct buffer *out, const char *prefix, const struct plan_nic *nic)
+{
+    char text[INET_ADDRSTRLEN];
+
+    inet_ntop(AF_INET, &nic->ipv4, text, sizeof(text));
+    buffer_printf(out, " %sip4=%s/%u", prefix, text, nic->prefix4);
+    if (!nic->gateway4.s_addr)
+        return;
+    inet_ntop(AF_INET, &nic->gateway4, text, sizeof(text));
+    buffer_printf(out, " %sgw4=%s", prefix, text);
+}
+
+static void add_v6(struct buffer *out, const char *prefix, const struct plan_nic *nic)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    inet_ntop(AF_INET6, &nic->ipv6, text, sizeof(text));
+    buffer_printf(out, " %sip6=%s/%u", prefix, text, nic->prefix6);
+    if (IN6_IS_ADDR_UNSPECIFIED(&nic->gateway6))
+        return;
+    inet_ntop(AF_INET6, &nic->gateway6, text, sizeof(text));
+    buffer_printf(out, " %sgw6=%s", prefix, text);
+}
+
+static char *take_text(struct buffer *out)
+{
+    char *text = out->failed ? NULL : strdup(out->data ? out->data : "");
+
+    buffer_clear(out);
+    return text;
+}
+
+char *machine_identity(const char *hostname, const struct plan_nic *nics, size_t nic_count)
+{
+    struct buffer out = {0};
+    char prefix[16] = "";
+    uint8_t mac[6];
+
+    buffer_printf(&out, "hostname=%s", hostname);
+    for (size_t i = 0; i < nic_count; i++) {
+        if (i)
+            snprintf(prefix, sizeof(prefix), "eth%u.", (unsigned)i);
+        if (nics[i].prefix4)
+            add_v4(&out, prefix, &nics[i]);
+        if (nics[i].prefix6)
+            add_v6(&out, prefix, &nics[i]);
+        link_mac(nics[i].link, mac);
+        buffer_printf(&out, " %sgwmac=%02x:%02x:%02x:%02x:%02x:%02x", prefix, mac[0], mac[1], mac[2], mac[3], mac[4],
+                      mac[5]);
+    }
+    return take_text(&out);
+}
+
+static void add_word(struct buffer *out, const char *word)
+{
+    for (; *word; word++) {
+        unsigned char c = (unsigned char)*word;
+        if (c <= ' ' || c == '%' || c == '"' || c >= 0x7f)
+            buffer_printf(out, "%%%02x", c);
+        else
+            buffer_char(out, (char)c);
+    }
+}
+
+char *machine_parameters(const char *parameters, char *const *argv)
+{
+    struct buffer out = {0};
+
+    buffer_text(&out, parameters ? parameters : "");
+    for (char *const *word = argv; word && *word; word++) {
+        if (word == argv)
+            buffer_text(&out, parameters && *parameters ? " --" : "--");
+        buffer_char(&out, ' ');
+        add_word(&out, *word);
+    }
+    return take_text(&out);
+}
+
+uint64_t machine_memory(uint64_t asked, uint64_t normal, uint64_t least)
+{
+    uint64_t bytes = asked ? asked : normal;
+
+    if (bytes < least)
+        bytes = least;
+    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+void machine_plan_begin(const struct vnf_spec *spec, const char *id, const struct plan_nic *nics, size_t nic_count,
+                        struct launch_plan *ret)
+{
+    *ret = (struct launch_plan){.kind = PLAN_MACHINE, .start_mode = spec->start_mode, .limits = spec->limits};
+    snprintf(ret->id, sizeof(ret->id), "%s", id);
+    snprintf(ret->name, sizeof(ret->name), "%s", spec->name);
+    snprintf(ret->hostname, sizeof(ret->hostname), "%s", spec->hostname[0] ? spec->hostname : spec->name);
+    ret->root.read_only = true;
+    ret->limits.storage_bytes = 0;
+    for (size_t i = 0; i < nic_count; i++)
+        ret->nics[i] = nics[i];
+    ret->nic_count = nic_count;
+    memcpy(ret->ports, spec->ports, spec->port_count * sizeof(spec->ports[0]));
+    ret->port_count = spec->port_count;
+}
+
+int machine_check_spec(const struct vnf_spec *spec, struct error **err)
+{
+    const struct {
+        bool asked;
+        const char *field, *why;
+    } foreign[] = {
+        {spec->env_count != 0, "env", "a machine's guest has no environment; give arguments instead"},
+        {spec->user != NULL, "user", "a machine's guest has its own users"},
+        {spec->workdir != NULL, "workdir", "a machine's guest has its own directories"},
+        {spec->capabilities != 0, "capabilities", "a machine's guest is alone in its kernel"},
+        {spec->tty || spec->open_stdin, "tty, stdin", "a machine has a console: coracle attach"},
+        {spec->limits.storage_bytes != 0, "resources.storage", "a machine's disk has the size its image gives it"},
+    };
+
+    for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++)
+        if (foreign[i].asked) {
+            error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "%s: %s has none: %s", foreign[i].field,
+                      spec->technology, foreign[i].why);
+            error_hint(err, "leave %s out", foreign[i].field);
+            return -ENOTSUP;
+        }
+    return 0;
+}

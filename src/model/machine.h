@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a machine's guest is told at boot: words "key=value", then "--" and the program with its arguments. The language
+ * of docs/formats/boot-parameters.md, which our unikernel and our Tinyx init read. Pure; used by the drivers of machines.
+ */
+#ifndef CORACLE_MODEL_MACHINE_H
+#define CORACLE_MODEL_MACHINE_H
+
+#include "model/plan.h"
+
+/* "hostname=NAME ip4=A/P gw4=A ip6=A/P gw6=A gwmac=M eth1.ip4=..."; the caller frees it. NULL: out of memory. */
+char *machine_identity(const char *hostname, const struct plan_nic *nics, size_t nic_count);
+
+/* "PARAMETERS -- WORD WORD ..."; bytes that would end a word are written %XX. parameters and argv may be NULL. */
+char *machine_parameters(const char *parameters, char *const *argv);
+
+/* Guest memory in whole pages: what was asked for, else the default, at least what the image needs. */
+uint64_t machine_memory(uint64_t asked, uint64_t normal, uint64_t least);
+
+/* How a machine is planned of its container-like parts: id, name, hostname, layers, nics, ports; the rest is zero. */
+void machine_plan_begin(const struct vnf_spec *spec, const char *id, const struct plan_nic *nics, size_t nic_count,
+                        struct launch_plan *ret);
+
+/* Refuses what no machine has (of a descriptor that the user wrote for a container): UNSUPPORTED_BY_TECHNOLOGY. */
+int machine_check_spec(const struct vnf_spec *spec, struct error **err);
+
+#endif
