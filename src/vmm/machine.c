@@ -169,6 +169,7 @@ int machine_confine(struct machine *m, struct error **err)
     r = sandbox_privileges(err);
     if (r == 0)
         r = sandbox_files(err);
+    place_vcpu(loop_place(m->loop));
     if (r == 0)
         r = loop_start(m->loop, err);
     return r < 0 ? r : sandbox_calls(err);

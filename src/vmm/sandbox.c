@@ -79,6 +79,7 @@ static const uint32_t calls[] = {
     SYS_tgkill,                                                 /* of this process: the vCPU is interrupted */
     SYS_readv,         SYS_writev,       SYS_read,   SYS_write, /* tap; event descriptors, console, log */
     SYS_epoll_pwait,   SYS_sched_yield,  SYS_futex,             /* device thread; locks */
+    SYS_sched_setaffinity,                                      /* device thread: place.c */
     SYS_timer_settime, SYS_rt_sigreturn,                        /* the guest's deadlines */
     SYS_clock_gettime, SYS_getpid,       SYS_sendto,            /* log: time, name, journal */
     SYS_ftruncate,                                              /* log: the older of the two files */

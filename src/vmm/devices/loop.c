@@ -47,6 +47,7 @@ struct loop {
     unsigned count;
     uint64_t window_ns;
     unsigned looks;
+    struct place place;
 };
 
 static uint64_t now_ns(void)
@@ -160,6 +161,7 @@ static void poll_window(struct loop *l)
     uint64_t last_work = now_ns();
     bool paid = false;
 
+    place_apart(&l->place, last_work);
     set_notify(l, false);
     while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
         if (look_at_all(l, false)) {
@@ -170,10 +172,13 @@ static void poll_window(struct loop *l)
         uint64_t before = now_ns();
         if (before - last_work >= l->window_ns)
             break;
+        place_apart(&l->place, before);
         sched_yield();
         if (now_ns() - before > YIELD_LONG_NS)
             break;
     }
+    if (!paid)
+        place_free(&l->place);
     l->window_ns = paid ? WINDOW_MAX_NS : l->window_ns / 2;
     if (l->window_ns < WINDOW_MIN_NS)
         l->window_ns = WINDOW_MIN_NS;
@@ -243,6 +248,11 @@ static void wake(struct loop *l)
 
     if (write(l->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
         abort(); /* an eventfd of our own cannot fail otherwise */
+}
+
+struct place *loop_place(struct loop *l)
+{
+    return &l->place;
 }
 
 void loop_pause(struct loop *l)

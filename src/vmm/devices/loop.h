@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "vmm/devices/device.h"
+#include "vmm/devices/place.h"
 
 enum { LOOP_SOURCE_MAX = 32 };
 
@@ -18,6 +19,7 @@ typedef bool (*loop_ready)(struct device *device);
 int loop_create(struct loop **ret, struct error **err);
 /* Watches all notify_fds of the device and, when fd >= 0, a back end's descriptor. */
 int loop_add(struct loop *loop, struct device *device, int fd, loop_ready ready, struct error **err);
+struct place *loop_place(struct loop *loop);           /* for place_vcpu(), before the start */
 int loop_start(struct loop *loop, struct error **err); /* starts the thread */
 void loop_pause(struct loop *loop);                    /* returns when no device is being worked on, until resumed */
 void loop_resume(struct loop *loop);
