@@ -73,6 +73,14 @@ void unikernel_free(void *memory)
     lists[b->class] = b;
 }
 
+void *heap_pages(uint64_t count)
+{
+    if (high - low < (count + 1) * PAGE)
+        return NULL;
+    high -= count * PAGE;
+    return (void *)high;
+}
+
 void *heap_page(void)
 {
     void *page = pages;
@@ -81,8 +89,5 @@ void *heap_page(void)
         pages = *(void **)page;
         return page;
     }
-    if (high - low < 2 * PAGE)
-        return NULL;
-    high -= PAGE;
-    return (void *)high;
+    return heap_pages(1);
 }

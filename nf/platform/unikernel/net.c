@@ -7,9 +7,11 @@
  * not learn of such segments: the MSS option of a SYN is rewritten, to the wire's when it leaves and to lwIP's when it
  * comes, but only when the peer can take full-size segments. Checksums: the host finishes ours and has checked or will
  * not need the peer's, packet by packet as the header says; a packet that says nothing is checked by lwIP (offloads may
- * differ in the two directions). Memory: receive buffers are single pages that lwIP keeps as long as it likes; the ring
- * is refilled from the heap, and when that runs out packets are dropped and their pages go straight back, so the ring
- * never runs dry for good.
+ * differ in the two directions). Memory: a receive buffer holds the largest packet, so that one merged packet is one
+ * descriptor and one pbuf, where the guest has memory for that, and is a page where it has not. lwIP keeps a buffer as
+ * long as it likes, but not for a small packet: that one is copied, and the buffer, of which one page was touched, goes
+ * straight back. The ring is refilled from the heap, and when that runs out packets are dropped and their buffers go
+ * back, so the ring never runs dry for good.
  */
 #include "unikernel.h"
 
@@ -48,8 +50,11 @@ enum {
     MSS6 = WIRE_MTU - 60,
     ETHERNET = 14,
     PAGE = 4096,
-    RX_POSTED_MAX = 128, /* pages in the ring: seven largest packets */
-    RX_POSTED_LOW = 48,
+    RX_LARGE = 17 * PAGE,      /* header and the largest packet */
+    RX_LARGE_POSTED = 32,      /* more would not stay in the processor's cache */
+    RX_SMALL_POSTED = 128,     /* pages: seven largest packets */
+    RX_SHARE = 4,              /* of a small guest's memory one part in so many is for large buffers */
+    RX_COPY_MAX = 2048 - 64,   /* up to here copying is cheaper than a buffer */
     TX_SEGMENTS_MAX = 64,
     POLL_BATCH = 64,
 };
@@ -59,11 +64,11 @@ struct net_header {
     uint16_t header_length, gso_size, checksum_start, checksum_offset, buffer_count;
 };
 
-/* A page in the receive ring, and afterwards a pbuf of lwIP: the bookkeeping has its own little block. */
-struct rx_page {
+/* A buffer in the receive ring, and afterwards a pbuf of lwIP: the bookkeeping has its own little block. */
+struct rx_buffer {
     struct pbuf_custom pbuf;
-    uint8_t *page;
-    struct rx_page *next;
+    uint8_t *bytes;
+    struct rx_buffer *next;
 };
 
 struct tx_slot {
@@ -77,10 +82,11 @@ static unsigned header_bytes;       /* of struct net_header: a legacy device wit
 static uint16_t software_checksums; /* lwIP's flags for what the device does not do */
 static struct virtq rx, tx;
 static struct netif interface;
-static struct rx_page *spare_pages;
+static struct rx_buffer *spare_buffers;
 static struct tx_slot tx_slots[VQ_SIZE];
 static struct tx_slot *free_slots;
-static unsigned rx_posted;
+static unsigned rx_posted, rx_wanted; /* buffers in the ring */
+static uint32_t rx_bytes;             /* of each */
 static uint64_t packet_time;
 static struct net_config configuration;
 static uint64_t declined; /* feature bits the boot parameters forbid */
@@ -95,36 +101,36 @@ uint64_t net_received_at(void)
 
 static void rx_free(struct pbuf *p)
 {
-    struct rx_page *page = (struct rx_page *)(void *)p;
+    struct rx_buffer *buffer = (struct rx_buffer *)(void *)p;
 
-    page->next = spare_pages;
-    spare_pages = page;
+    buffer->next = spare_buffers;
+    spare_buffers = buffer;
 }
 
-static struct rx_page *rx_new(void)
+static struct rx_buffer *rx_new(void)
 {
-    struct rx_page *page = spare_pages;
+    struct rx_buffer *buffer = spare_buffers;
 
-    if (page) {
-        spare_pages = page->next;
-        return page;
+    if (buffer) {
+        spare_buffers = buffer->next;
+        return buffer;
     }
-    page = unikernel_malloc(sizeof(*page));
-    if (!page)
+    buffer = unikernel_malloc(sizeof(*buffer));
+    if (!buffer)
         return NULL;
-    page->page = heap_page();
-    page->pbuf.custom_free_function = rx_free;
-    if (page->page)
-        return page;
-    unikernel_free(page);
+    buffer->bytes = heap_pages(rx_bytes / PAGE);
+    buffer->pbuf.custom_free_function = rx_free;
+    if (buffer->bytes)
+        return buffer;
+    unikernel_free(buffer);
     return NULL;
 }
 
-static bool rx_post(struct rx_page *page)
+static bool rx_post(struct rx_buffer *buffer)
 {
-    const struct virtq_segment segment = {page->page, PAGE, true};
+    const struct virtq_segment segment = {buffer->bytes, rx_bytes, true};
 
-    if (!virtq_add(&rx, &segment, 1, page))
+    if (!virtq_add(&rx, &segment, 1, buffer))
         return false;
     rx_posted++;
     return true;
@@ -132,58 +138,98 @@ static bool rx_post(struct rx_page *page)
 
 static void rx_refill(void)
 {
-    while (rx_posted < RX_POSTED_MAX) {
-        struct rx_page *page = rx_new();
-        if (!page)
+    while (rx_posted < rx_wanted) {
+        struct rx_buffer *buffer = rx_new();
+        if (!buffer)
             break;
-        if (!rx_post(page)) {
-            rx_free(&page->pbuf.pbuf);
+        if (!rx_post(buffer)) {
+            rx_free(&buffer->pbuf.pbuf);
             break;
         }
     }
     virtq_publish(&rx);
 }
 
-static struct pbuf *as_pbuf(struct rx_page *page, uint32_t length, unsigned skip)
+static void rx_choose_size(void)
 {
-    struct pbuf *p = pbuf_alloced_custom(PBUF_RAW, (u16_t)PAGE, PBUF_REF, &page->pbuf, page->page, PAGE);
+    uint64_t large = heap_left() / RX_SHARE / RX_LARGE;
 
-    p->payload = page->page + skip;
+    rx_bytes = large < 8 ? PAGE : RX_LARGE;
+    rx_wanted = large < 8 ? RX_SMALL_POSTED : large < RX_LARGE_POSTED ? (unsigned)large : RX_LARGE_POSTED;
+}
+
+static struct pbuf *as_pbuf(struct rx_buffer *buffer, uint32_t length, unsigned skip)
+{
+    struct pbuf *p = pbuf_alloced_custom(PBUF_RAW, 0, PBUF_REF, &buffer->pbuf, buffer->bytes, 0);
+
+    p->payload = buffer->bytes + skip;
     p->len = p->tot_len = (u16_t)(length - skip);
     return p;
 }
 
-static void drop(struct rx_page *page)
+static void drop(struct rx_buffer *buffer)
 {
-    if (!rx_post(page))
-        rx_free(&page->pbuf.pbuf);
+    if (!rx_post(buffer))
+        rx_free(&buffer->pbuf.pbuf);
 }
 
-/* One packet of 1 to n pages, as one chain. NULL: there was none. */
-static struct pbuf *rx_take(struct net_header *ret_header)
+/* A small packet in memory of its own; its buffer is back in the ring. */
+static struct pbuf *rx_copy(struct rx_buffer *buffer, unsigned length, unsigned skip)
 {
-    uint32_t length;
-    struct rx_page *page = virtq_take(&rx, &length);
-    struct pbuf *first;
-    unsigned count;
+    struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)(length - skip), PBUF_RAM);
 
-    if (!page)
-        return NULL;
-    rx_posted--;
-    __builtin_memcpy(ret_header, page->page, sizeof(*ret_header));
-    count = device.features & F_MRG_RXBUF ? ret_header->buffer_count : 1;
-    first = as_pbuf(page, length, header_bytes);
+    if (p)
+        memcpy(p->payload, buffer->bytes + skip, length - skip);
+    drop(buffer);
+    return p;
+}
+
+/* The rest of a packet that fills several buffers, behind first; what does not fit into a pbuf is cut, which IP
+ * notices. */
+static void rx_take_rest(struct pbuf *first, unsigned count)
+{
+    struct pbuf *last = first;
+    uint32_t length;
+
     for (unsigned i = 1; i < count; i++) {
-        page = virtq_take(&rx, &length);
-        if (!page)
-            break;
+        struct rx_buffer *buffer = virtq_take(&rx, &length);
+        if (!buffer)
+            return;
         rx_posted--;
         if (first->tot_len + length > UINT16_MAX) {
-            drop(page);
+            drop(buffer);
             continue;
         }
-        pbuf_cat(first, as_pbuf(page, length, 0));
+        last->next = as_pbuf(buffer, length, 0);
+        for (struct pbuf *p = first; p != last->next; p = p->next)
+            p->tot_len = (u16_t)(p->tot_len + length);
+        last = last->next;
     }
+}
+
+/* One packet, as one chain. NULL: there was none; *ret_more: there may be more. */
+static struct pbuf *rx_take(struct net_header *ret_header, bool *ret_more)
+{
+    const unsigned skip = header_bytes;
+    uint32_t length;
+    struct rx_buffer *buffer = virtq_take(&rx, &length);
+    struct pbuf *first;
+
+    *ret_more = buffer != NULL;
+    if (!buffer)
+        return NULL;
+    rx_posted--;
+    __builtin_memcpy(ret_header, buffer->bytes, sizeof(*ret_header));
+    if (!(device.features & F_MRG_RXBUF))
+        ret_header->buffer_count = 1;
+    if (length <= skip || length - skip > UINT16_MAX) {
+        drop(buffer);
+        return NULL;
+    }
+    if (ret_header->buffer_count <= 1 && length <= RX_COPY_MAX)
+        return rx_copy(buffer, length, skip);
+    first = as_pbuf(buffer, length, skip);
+    rx_take_rest(first, ret_header->buffer_count);
     return first;
 }
 
@@ -260,28 +306,46 @@ static void rx_rewrite_mss(struct pbuf *p, bool checked)
         replace_word(frame + at, mss, TCP_MSS, !checked);
 }
 
+/* Nothing is left to fill the ring with: what comes is dropped until lwIP lets go of buffers. */
+static bool rx_exhausted(void)
+{
+    return rx_posted < rx_wanted / 3 && !spare_buffers && heap_left() < rx_bytes + PAGE;
+}
+
+static void rx_give(struct pbuf *p, const struct net_header *header)
+{
+    bool checked = (header->flags & (NEEDS_CSUM | DATA_VALID)) != 0;
+
+    rx_rewrite_mss(p, checked);
+    NETIF_SET_CHECKSUM_CTRL(&interface,
+                            checked ? NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_ICMP | NETIF_CHECKSUM_CHECK_ICMP6 |
+                                          NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_GEN_ICMP | NETIF_CHECKSUM_GEN_ICMP6 |
+                                          software_checksums
+                                    : (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | software_checksums);
+    if (interface.input(p, &interface) != ERR_OK)
+        pbuf_free(p);
+}
+
 static bool receive(void)
 {
     struct net_header header;
-    struct pbuf *p = NULL;
+    bool more = true;
     unsigned i;
 
-    for (i = 0; i < POLL_BATCH && (p = rx_take(&header)) != NULL; i++) {
-        bool checked = (header.flags & (NEEDS_CSUM | DATA_VALID)) != 0;
+    for (i = 0; i < POLL_BATCH; i++) {
+        struct pbuf *p = rx_take(&header, &more);
 
-        packet_time = nf_wall_clock();
-        if (rx_posted < RX_POSTED_LOW && heap_left() < 2 * PAGE && !spare_pages) {
-            pbuf_free(p); /* its pages are spare ones now; the wire is asked again by whoever cares */
+        if (!more)
+            break;
+        if (!p)
             continue;
-        }
-        rx_rewrite_mss(p, checked);
-        NETIF_SET_CHECKSUM_CTRL(&interface,
-                                checked ? NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_ICMP |
-                                              NETIF_CHECKSUM_CHECK_ICMP6 | NETIF_CHECKSUM_GEN_IP |
-                                              NETIF_CHECKSUM_GEN_ICMP | NETIF_CHECKSUM_GEN_ICMP6 | software_checksums
-                                        : (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | software_checksums);
-        if (interface.input(p, &interface) != ERR_OK)
-            pbuf_free(p);
+        packet_time = nf_wall_clock();
+        if (rx_exhausted())
+            pbuf_free(p); /* its buffers are spare ones now; the wire is asked again by whoever cares */
+        else
+            rx_give(p, &header);
+        if (rx_posted < rx_wanted / 2)
+            rx_refill();
     }
     if (i)
         rx_refill();
@@ -572,6 +636,7 @@ bool net_init(const struct net_config *config)
         tx_slots[i].next = free_slots;
         free_slots = &tx_slots[i];
     }
+    rx_choose_size();
     rx_refill();
     virtio_ready(&device);
     virtq_interrupts(&tx, false);

@@ -54,6 +54,7 @@ void *unikernel_calloc(unsigned long count, unsigned long size);
 void unikernel_free(void *memory);
 /* Page-aligned, given back with unikernel_free(). */
 void *heap_page(void);
+void *heap_pages(uint64_t count); /* contiguous, for ever */
 uint64_t heap_left(void);
 
 /* ---- virtio.c: one queue of a virtio-mmio device, driver side ---- */

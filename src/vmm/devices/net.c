@@ -202,9 +202,8 @@ static bool receive(struct device *d)
         n->counters.rx_packets++;
         n->counters.rx_bytes += (uint64_t)got - HEADER_BYTES;
         packets++;
+        device_publish(d, QUEUE_RX); /* each: the guest works on it while the next is read */
     }
-    if (packets)
-        device_publish(d, QUEUE_RX);
     if (n->rx_starved && packets == 0)
         n->counters.rx_waits++;
     if (q->broken)
