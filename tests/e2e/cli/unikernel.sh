@@ -1,0 +1,130 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A virtual machine as a user has it: the same descriptor and commands as a container's, another technology.
+# With "emulated" as its argument the host's KVM is kept out of it and QEMU's emulation runs the same image.
+source "${0%/*}/../lib.sh"
+[ "$(id -u)" = 0 ] || skip "instances of technology unikernel.kvm need root"
+IMAGE=$CORACLE_BUILD/images/unikernel/coracle-iperf-unikernel.oci.tar
+[ -r "$IMAGE" ] || skip "the unikernel was not built (the source of lwIP could not be had)"
+[ -c /dev/net/tun ] || skip "there is no /dev/net/tun"
+command -v iperf >/dev/null || skip "iperf is not installed (apt install iperf)"
+platform_up --with-launcher
+ACCELERATOR=$(coracle doctor --json | python3 -c '
+import json, sys
+for c in json.load(sys.stdin)["checks"]:
+    if c["check"] == "unikernel.kvm" and c["result"] == "ok":
+        print(c["detail"].split("accelerator ")[1].split()[0])')
+[ -n "$ACCELERATOR" ] || skip "unikernel.kvm cannot run here: $(coracle doctor | grep -A1 unikernel.kvm | tr '\n' ' ')"
+echo "accelerator: $ACCELERATOR"
+in_fabric() { nsenter --net="$RUN/fabric" "$@"; }
+
+case_is "one name, two kinds of guest"
+run coracle image import "$CORACLE_BUILD/images/container/coracle-iperf.oci.tar" coracle/iperf
+expect_status 0
+run coracle run --on unikernel.kvm coracle/iperf
+expect_status 1
+expect_err "coracle build"
+run coracle image import "$IMAGE" coracle/iperf
+expect_status 0
+run coracle images
+expect_out_like 'coracle/iperf[^ ]* +unikernel'
+expect_out_like 'coracle/iperf[^ ]* +process'
+
+case_is "run: the descriptor of a container, another technology"
+run coracle run --name vm --on unikernel.kvm -m 24m --cpus 1 coracle/iperf
+expect_status 0
+expect_out_is "vm"
+expect_err "vm started in"
+run coracle run --name box coracle/iperf
+expect_status 0
+run coracle inspect --json vm
+expect_json "j['technology'] == 'unikernel.kvm' and j['state'] == 'STARTED' and j['accelerator'] == '$ACCELERATOR'"
+expect_json "'exec' not in j['verbs'] and 'pause' in j['verbs'] and 'logs' in j['verbs']"
+ADDRESS=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["networks"][0]["ipv4"])' <<<"$OUT")
+ADDRESS6=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["networks"][0]["ipv6"])' <<<"$OUT")
+run coracle inspect --steps vm
+expect_out "launcher taps"
+expect_out "launcher load"
+
+case_is "it answers: ping over both families, iperf both ways, beside a container on the same network"
+run in_fabric ping -c 3 -i 0.2 -W 2 "$ADDRESS"
+expect_status 0
+run in_fabric ping -6 -c 3 -i 0.2 -W 2 "$ADDRESS6"
+expect_status 0
+run in_fabric timeout 20 iperf -c "$ADDRESS" -t 1 -r
+expect_status 0
+expect_out_like '([0-9.]+) [GM]bits/sec'
+for i in {1..50}; do coracle logs vm | grep -q 'bits/sec' && break; sleep 0.1; done
+run coracle logs vm
+expect_out "Server listening on TCP port 5001"
+expect_out "bits/sec"
+BOX=$(coracle inspect --json box | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')
+run nsenter --net="/proc/$BOX/ns/net" ping -c 2 -i 0.2 -W 2 "$ADDRESS"
+expect_status 0
+
+case_is "figures, and what a machine has not"
+run coracle top --once --json
+run coracle exec vm ls
+[ "$STATUS" -ne 0 ]; OUT=$? expect_out_is 0
+expect_err "UNSUPPORTED_BY_TECHNOLOGY"
+run coracle run --on unikernel.kvm -e A=b coracle/iperf
+expect_status 1
+expect_err "env"
+run coracle run --on unikernel.kvm -m 1m coracle/iperf
+expect_status 1
+expect_err "at least 4 MiB"
+
+case_is "pause holds it, resume lets it go on"
+run coracle pause vm
+expect_status 0
+run in_fabric ping -c 2 -i 0.2 -W 1 "$ADDRESS"
+expect_status 1
+run coracle resume vm
+expect_status 0
+run in_fabric ping -c 3 -i 0.2 -W 2 "$ADDRESS"
+expect_status 0
+
+case_is "limits live"
+run coracle update --cpus 0.5 vm
+expect_status 0
+run in_fabric ping -c 2 -i 0.2 -W 2 "$ADDRESS"
+expect_status 0
+
+case_is "the daemon and the launcher are killed: the guest does not notice, and is found again"
+PID=$(coracle inspect --json vm | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')
+in_fabric ping -i 0.05 -c 60 -W 1 "$ADDRESS" >"$WORK/ping" 2>&1 &
+PINGER=$!
+kill -9 "$(cat "$RUN/coracled.pid")" "$(cat "$RUN/coracle-launcher.pid")"
+sleep 0.3
+coracle up --run-dir "$RUN" --state-dir "$STATE" --user "$(id -un)" --cgroup "$CGROUP" >"$WORK/up2" 2>&1
+wait $PINGER
+run cat "$WORK/ping"
+expect_out "60 received"
+run coracle inspect --json vm
+expect_json "j['pid'] == $PID and j['state'] == 'STARTED'"
+run in_fabric ping -c 2 -i 0.2 -W 2 "$ADDRESS"
+expect_status 0
+
+case_is "kill -9 of the monitor is an end like any other; start begins anew"
+kill -9 "$PID"
+run coracle wait vm --for=state=FAILED --timeout 5s
+for i in {1..50}; do [ "$(coracle inspect --field state vm)" != STARTED ] && break; sleep 0.1; done
+run coracle inspect --json vm
+expect_json "j['state'] in ('FAILED', 'STOPPED') and j['exit']['signal'] == 'SIGKILL'"
+run coracle start vm
+expect_status 0
+run in_fabric ping -c 3 -i 0.2 -W 2 "$ADDRESS"
+expect_status 0
+
+case_is "stop, and remove: nothing is left"
+run coracle stop vm
+expect_status 0
+run coracle inspect --json vm
+expect_json "j['state'] == 'STOPPED'"
+run coracle rm vm
+expect_status 0
+run coracle rm -f box
+expect_status 0
+run sh -c "ls '$RUN/instances'"
+expect_out_is ""
+finish
