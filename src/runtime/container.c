@@ -266,6 +266,18 @@ int container_stats(const struct container *container, struct container_stats *r
 
 /* ---- the end ---- */
 
+/* A monitor that was killed wrote nothing, but its parent can ask the kernel: the launcher that started it. */
+static bool ask_parent(const struct container *container, int *ret_wait_status)
+{
+    siginfo_t info = {0};
+
+    if (!container->record.machine || container->pidfd < 0 ||
+        waitid(P_PIDFD, (id_t)container->pidfd, &info, WEXITED | WNOWAIT | WNOHANG | __WALL) || !info.si_pid)
+        return false;
+    *ret_wait_status = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0) : info.si_status;
+    return true;
+}
+
 int container_exit_read(const struct container *container, int instance_dirfd, struct container_exit *ret_exit,
                         struct error **err)
 {
@@ -283,6 +295,7 @@ int container_exit_read(const struct container *container, int instance_dirfd, s
     } else {
         struct timespec now;
 
+        result.status_known = ask_parent(container, &result.wait_status);
         clock_gettime(CLOCK_REALTIME, &now);
         result.exited_at_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     }

@@ -85,6 +85,7 @@ static const uint32_t calls[] = {
     SYS_ftruncate,                                              /* log: the older of the two files */
     SYS_poll,          SYS_accept4,      SYS_recvmsg,           /* control thread: the launcher asks */
     SYS_sendmsg,       SYS_close,                               /* and is answered */
+    SYS_restart_syscall, /* the kernel's own, for a wait that a freeze or a stop interrupted */
     SYS_exit_group,
 };
 _Static_assert(sizeof(calls) / sizeof(calls[0]) == SANDBOX_CALL_COUNT, "the allow list grew: is that wanted?");

@@ -22,7 +22,7 @@ case_is "one name, two kinds of guest"
 run coracle image import "$CORACLE_BUILD/images/container/coracle-iperf.oci.tar" coracle/iperf
 expect_status 0
 run coracle run --on unikernel.kvm coracle/iperf
-expect_status 1
+expect_status 2
 expect_err "coracle build"
 run coracle image import "$IMAGE" coracle/iperf
 expect_status 0
@@ -68,10 +68,10 @@ run coracle exec vm ls
 [ "$STATUS" -ne 0 ]; OUT=$? expect_out_is 0
 expect_err "UNSUPPORTED_BY_TECHNOLOGY"
 run coracle run --on unikernel.kvm -e A=b coracle/iperf
-expect_status 1
+expect_status 2
 expect_err "env"
 run coracle run --on unikernel.kvm -m 1m coracle/iperf
-expect_status 1
+expect_status 64
 expect_err "at least 4 MiB"
 
 case_is "pause holds it, resume lets it go on"
@@ -106,14 +106,21 @@ run in_fabric ping -c 2 -i 0.2 -W 2 "$ADDRESS"
 expect_status 0
 
 case_is "kill -9 of the monitor is an end like any other; start begins anew"
-kill -9 "$PID"
-run coracle wait vm --for=state=FAILED --timeout 5s
-for i in {1..50}; do [ "$(coracle inspect --field state vm)" != STARTED ] && break; sleep 0.1; done
+kill_monitor() {
+    kill -9 "$(coracle inspect --json vm | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')"
+    for i in {1..50}; do [ "$(coracle inspect --field state vm)" != STARTED ] && break; sleep 0.1; done
+}
+kill_monitor # nobody was its parent any more
 run coracle inspect --json vm
-expect_json "j['state'] in ('FAILED', 'STOPPED') and j['exit']['signal'] == 'SIGKILL'"
+expect_json "j['state'] == 'STOPPED' and j['exit']['status'] is None"
 run coracle start vm
 expect_status 0
 run in_fabric ping -c 3 -i 0.2 -W 2 "$ADDRESS"
+expect_status 0
+kill_monitor
+run coracle inspect --json vm
+expect_json "j['state'] == 'STOPPED' and j['exit']['signal'] == 'SIGKILL'"
+run coracle start vm
 expect_status 0
 
 case_is "stop, and remove: nothing is left"
