@@ -18,6 +18,9 @@
 #include "base/cleanup.h"
 #include "monitor/message.h"
 #include "vmm/control.h"
+#include "vmm/devices/balloon.h"
+#include "vmm/devices/vsock.h"
+#include "vmm/guest_control.h"
 
 enum { CONNECTION_MAX = 8, STACK_BYTES = 64 * 1024 };
 
@@ -53,6 +56,7 @@ static void send_status(int fd)
         .generation = shared ? (uint32_t)__atomic_load_n(&shared->generation, __ATOMIC_RELAXED) : 0,
         .exits = __atomic_load_n(&c->pio, __ATOMIC_RELAXED) + __atomic_load_n(&c->mmio, __ATOMIC_RELAXED),
         .memory_bytes = m->vm->ram.memory.bytes,
+        .balloon_bytes = m->balloon ? balloon_actual(m->balloon) : 0,
         .boot_ns = ready ? ready - self.begun_ns : 0,
     };
 
@@ -81,6 +85,53 @@ static void refuse(int fd, const char *what)
     monitor_send_failed(fd, MONITOR_STAGE_SUPPORT, err);
 }
 
+static void fail(int fd, int error, const char *what)
+{
+    auto_error struct error *err = NULL;
+
+    error_set_errno(&err, error, "INVALID_VALUE", "%s", what);
+    monitor_send_failed(fd, MONITOR_STAGE_DEVICE, err);
+}
+
+static void set_memory(int fd, uint64_t bytes)
+{
+    if (!self.machine->balloon)
+        refuse(fd, "this machine has no balloon");
+    else if (balloon_set(self.machine->balloon, bytes) < 0)
+        fail(fd, ERANGE, "the balloon would be larger than the memory");
+    else
+        monitor_send_done(fd, NULL, -1);
+}
+
+/* Both ends do not block: the caller's is its to change. */
+static void connect_vsock(int fd, uint32_t port)
+{
+    int ends[2];
+
+    if (!self.machine->vsock) {
+        refuse(fd, "this machine has no vsock device");
+        return;
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0) {
+        fail(fd, errno, "vsock");
+        return;
+    }
+    auto_fd int near = ends[1], far = ends[0];
+    int r = vsock_connect(self.machine->vsock, near, port);
+    if (r < 0) {
+        fail(fd, -r, "vsock: as many streams as there can be");
+        return;
+    }
+    take_fd(&near);
+    monitor_send_done(fd, NULL, far);
+}
+
+static void power(int fd)
+{
+    guest_control_stop(self.machine);
+    monitor_send_done(fd, NULL, -1);
+}
+
 static void serve(int fd, struct monitor_message *request)
 {
     switch (request->header.type) {
@@ -96,16 +147,22 @@ static void serve(int fd, struct monitor_message *request)
         refuse(fd, "this machine cannot be written to a snapshot");
         return;
     case MONITOR_MEMORY:
-        refuse(fd, "this machine has no balloon");
+        set_memory(fd, request->memory.balloon_bytes);
         return;
     case MONITOR_CONSOLE:
-        refuse(fd, "this machine has no console input");
+        if (self.machine->console_fd < 0)
+            refuse(fd, "this machine has no console input");
+        else
+            monitor_send_done(fd, NULL, self.machine->console_fd);
         return;
     case MONITOR_VSOCK:
-        refuse(fd, "this machine has no vsock device");
+        connect_vsock(fd, request->vsock.port);
         return;
     case MONITOR_POWER:
-        refuse(fd, "this machine has no power button");
+        if (!self.machine->vsock)
+            refuse(fd, "this machine has no power button: it has no vsock device");
+        else
+            power(fd);
         return;
     default:
         refuse(fd, "no request of a running machine");

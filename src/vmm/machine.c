@@ -16,11 +16,12 @@
 #include "base/log.h"
 #include "vmm/boot_direct.h"
 #include "vmm/devices/net.h"
+#include "vmm/guest_control.h"
 #include "vmm/machine.h"
 #include "vmm/output.h"
 #include "vmm/sandbox.h"
 
-enum { EXIT_GUEST_FAILED = 126 };
+enum { EXIT_GUEST_FAILED = 126, DEVICE_CALLS_MAX = 16 };
 
 uint64_t machine_now_ns(void)
 {
@@ -36,6 +37,8 @@ int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool s
     auto_fd int kvm = kvm_fd;
     int r;
 
+    m->console_fd = -1;
+    m->memory_shared = shared;
     m->stage = MONITOR_STAGE_MEMORY;
     r = guest_ram_create(memory_bytes, shared, &ram, err);
     if (r < 0)
@@ -154,6 +157,10 @@ int machine_load(struct machine *m, struct machine_load *load, struct error **er
     for (unsigned i = 0; r == 0 && i < load->nic_count; i++)
         r = add_network(m, &load->nics[i], err);
     if (r == 0)
+        r = machine_add_extras(m, &load->extras, m->memory_shared, err);
+    if (r == 0 && m->vsock)
+        r = guest_control_prepare(m, err);
+    if (r == 0)
         r = vm_route_interrupts(m->vm, err);
     if (r < 0)
         return r;
@@ -172,7 +179,10 @@ int machine_confine(struct machine *m, struct error **err)
     place_vcpu(loop_place(m->loop));
     if (r == 0)
         r = loop_start(m->loop, err);
-    return r < 0 ? r : sandbox_calls(err);
+    if (r < 0)
+        return r;
+    uint32_t calls[DEVICE_CALLS_MAX];
+    return sandbox_calls(calls, machine_device_calls(m, calls, DEVICE_CALLS_MAX), err);
 }
 
 /* ---- run ---- */
@@ -228,14 +238,25 @@ static int report(const struct machine *m, const struct vcpu_result *end)
     return exited(EXIT_GUEST_FAILED);
 }
 
+static bool stop(void *context)
+{
+    return guest_control_stop(context);
+}
+
 int machine_run(struct machine *m)
 {
     struct vcpu_result end;
+
+    if (m->vsock) {
+        m->callbacks.stop = stop;
+        m->callbacks.context = m;
+    }
 
     m->callbacks.console = output_byte;
     m->callbacks.text = output_text;
     m->callbacks.idle = output_flush;
     vcpu_run(m->vm, &m->callbacks, &m->counters, &end);
     output_flush(NULL);
+    loop_settle(m->loop); /* the last words on a virtio console */
     return report(m, &end);
 }

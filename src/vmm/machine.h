@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The monitor's one machine, from nothing to its end, the same for the plain tool (main.c) and under the launcher
- * (supervised.c): prepared (a VM with memory, which may wait in a pool), loaded (a guest and its devices), confined, run.
+ * (supervised.c): prepared (a VM with memory, which may wait in a pool), loaded (a guest and its devices), confined,
+ * run.
  */
 #ifndef CORACLE_VMM_MACHINE_H
 #define CORACLE_VMM_MACHINE_H
 
 #include "monitor/protocol.h"
 #include "vmm/devices/loop.h"
+#include "vmm/machine_devices.h"
 #include "vmm/vcpu.h"
 
 struct machine {
@@ -15,9 +17,12 @@ struct machine {
     struct loop *loop;
     struct vcpu_counters counters;
     struct vcpu_callbacks callbacks;
-    char kernel_name[256]; /* for words */
-    enum monitor_stage stage;        /* where the last failure was */
-    uint64_t memory_ns, vm_ns;       /* CLOCK_MONOTONIC: when PREPARE's steps were done */
+    char kernel_name[256];          /* for words */
+    enum monitor_stage stage;       /* where the last failure was */
+    struct device *vsock, *balloon; /* NULL: it has none */
+    int console_fd;                 /* write end of the console's input; -1: none */
+    bool memory_shared;
+    uint64_t memory_ns, vm_ns; /* CLOCK_MONOTONIC: when PREPARE's steps were done */
 };
 
 uint64_t machine_now_ns(void);
@@ -34,6 +39,7 @@ struct machine_load {
     const char *parameters;
     unsigned nic_count;
     struct machine_nic nics[MONITOR_NIC_MAX];
+    struct machine_extras extras;
 };
 
 /* kvm_fd: taken over. */

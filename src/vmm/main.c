@@ -10,13 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "vmm/devices/balloon.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
 #include "vmm/output.h"
@@ -67,6 +71,79 @@ static int add_tap(const struct options *o, struct machine_load *load, struct er
     return nic->tap_fd < 0 ? nic->tap_fd : 0;
 }
 
+/* A description of its own, so that what this process does not wait for, others may: a pipe or terminal is opened
+ * again. */
+static int open_input(int fd, struct error **err)
+{
+    char path[32];
+    struct epoll_event event = {.events = EPOLLIN};
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    auto_fd int own = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (own < 0) { /* a socket */
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (own < 0 || fcntl(own, F_SETFL, O_NONBLOCK) < 0)
+            return error_set_errno(err, errno, "START_FAILED", "--input %d", fd);
+    }
+    auto_fd int probe = epoll_create1(EPOLL_CLOEXEC);
+    if (probe < 0 || epoll_ctl(probe, EPOLL_CTL_ADD, own, &event) < 0)
+        return error_set(err, EINVAL, "INVALID_VALUE", "--input %d: not a pipe, socket or terminal", fd);
+    return take_fd(&own);
+}
+
+static int open_disks(const struct options *o, struct machine_extras *x, struct error **err)
+{
+    for (unsigned i = 0; i < o->disk_count; i++) {
+        struct machine_disk *disk = &x->disks[x->disk_count];
+        auto_free char *path = strndup(o->disks[i].path, o->disks[i].length);
+
+        if (!path)
+            return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a path");
+        disk->mode = o->disks[i].mode;
+        disk->fd = open(path, (disk->mode == BLOCK_WRITABLE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+        if (disk->fd < 0)
+            return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "disk %s", path);
+        x->disk_count++;
+    }
+    return 0;
+}
+
+/* The socket of a monitor that is gone is in the way: later it could not take it away itself. */
+static int open_vsock(const char *path, struct error **err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const struct sockaddr *a = (const struct sockaddr *)&address;
+    auto_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    memcpy(address.sun_path, path, strnlen(path, sizeof(address.sun_path) - 1));
+    if (fd >= 0 && connect(fd, a, sizeof(address)) < 0 && errno == ECONNREFUSED)
+        unlink(path);
+    fd = close_fd(fd);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, a, sizeof(address)) < 0 || listen(fd, SOMAXCONN) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "vsock %s", path);
+    return take_fd(&fd);
+}
+
+static int open_extras(const struct options *o, struct machine_extras *x, struct error **err)
+{
+    *x = (struct machine_extras){
+        .console = o->console, .entropy = o->entropy, .balloon = o->balloon, .console_fd = -1, .vsock_fd = -1};
+    if (o->input_fd >= 0) {
+        x->console_fd = open_input(o->input_fd, err);
+        if (x->console_fd < 0)
+            return x->console_fd;
+    }
+    if (o->vsock) {
+        x->vsock = true;
+        x->vsock_cid = o->cid;
+        x->vsock_fd = open_vsock(o->vsock, err);
+        if (x->vsock_fd < 0)
+            return x->vsock_fd;
+    }
+    return open_disks(o, x, err);
+}
+
 static int start(struct machine *m, const struct options *o, struct error **err)
 {
     struct machine_load load = {.kernel_name = o->kernel, .parameters = o->parameters};
@@ -77,6 +154,8 @@ static int start(struct machine *m, const struct options *o, struct error **err)
     r = machine_prepare(m, kvm, o->memory_bytes, false, err);
     if (r == 0 && o->tap)
         r = add_tap(o, &load, err);
+    if (r == 0)
+        r = open_extras(o, &load.extras, err);
     if (r < 0)
         return r;
     auto_fd int kernel = open(o->kernel, O_RDONLY | O_CLOEXEC);
@@ -84,6 +163,8 @@ static int start(struct machine *m, const struct options *o, struct error **err)
         return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", o->kernel);
     load.kernel_fd = kernel;
     r = machine_load(m, &load, err);
+    if (r == 0 && o->balloon_bytes && balloon_set(m->balloon, o->balloon_bytes) < 0)
+        r = error_set(err, ERANGE, "INVALID_VALUE", "--balloon: more than the guest's memory");
     kernel = close_fd(kernel);
     return r < 0 ? r : machine_confine(m, err);
 }
@@ -102,7 +183,7 @@ int main(int argc, char **argv)
         return supervised_run();
     if (!o.kernel)
         return EXIT_SUCCESS;
-    int r = sandbox_begin(o.console_fd, &err);
+    int r = sandbox_begin(o.console_fd, o.input_fd, &err);
     log_open("coracle-vmm", getenv("CORACLE_DEBUG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     output_to_descriptor(o.console_fd);
     tzset(); /* reads a file, which is not possible later */
@@ -113,5 +194,6 @@ int main(int argc, char **argv)
         return EXIT_NOT_STARTED;
     }
     int status = machine_run(&machine);
-    _exit(WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status)); /* no destructors: they would need calls that are gone */
+    _exit(WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status)
+                              : WEXITSTATUS(status)); /* no destructors: they would need calls that are gone */
 }

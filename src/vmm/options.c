@@ -18,6 +18,13 @@ static const struct option long_options[] = {
     {"tap", required_argument, NULL, 't'},
     {"mac", required_argument, NULL, 'M'},
     {"console", required_argument, NULL, 'c'},
+    {"virtio-console", no_argument, NULL, 'C'},
+    {"input", required_argument, NULL, 'i'},
+    {"disk", required_argument, NULL, 'd'},
+    {"rng", no_argument, NULL, 'r'},
+    {"vsock", required_argument, NULL, 'V'},
+    {"cid", required_argument, NULL, 'I'},
+    {"balloon", optional_argument, NULL, 'b'},
     {"supervised", no_argument, NULL, 's'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'v'},
@@ -26,6 +33,8 @@ static const struct option long_options[] = {
 
 static const char usage[] =
     "usage: coracle-vmm --kernel FILE [--memory SIZE] [--append PARAMETERS] [--tap NAME [--mac MAC]] [--console FD]\n"
+    "                   [--disk FILE[,readonly|private]]... [--virtio-console] [--input FD] [--rng]\n"
+    "                   [--vsock PATH [--cid N]] [--balloon[=SIZE]]\n"
     "\n"
     "Runs a unikernel in a virtual machine of its own on /dev/kvm, until it ends.\n"
     "\n"
@@ -35,6 +44,17 @@ static const char usage[] =
     "  --tap NAME           network through this tap of the present network namespace\n"
     "  --mac MAC            hardware address of the guest (default 02:00:00:00:00:01)\n"
     "  --console FD         descriptor the guest's output goes to (default 1)\n"
+    "  --disk FILE          raw image as a disk that is written; ,readonly: it is not; ,private: what the guest "
+    "writes\n"
+    "                       stays in memory, the file is only read. Up to 4\n"
+    "  --virtio-console     a console device; its output goes where --console says\n"
+    "  --input FD           what the guest reads from its console device, a pipe, socket or terminal\n"
+    "  --rng                an entropy device\n"
+    "  --vsock PATH         a vsock device; programs connect to the socket PATH and say \"CONNECT PORT\" or \"ACCEPT "
+    "PORT\"\n"
+    "  --cid N              the guest's address for it (default 3)\n"
+    "  --balloon[=SIZE]     a balloon device: free memory goes back to the host; SIZE: so much is asked for at the "
+    "start\n"
     "  --supervised         started by coracle-launcher, which says everything on descriptor 3; no other option\n"
     "  --help, --version\n"
     "\n"
@@ -62,7 +82,7 @@ static int parse_mac(const char *text, uint8_t mac[6], struct error **err)
     return 0;
 }
 
-static int parse_memory(const char *text, uint64_t *ret, struct error **err)
+static int parse_size(const char *option, const char *text, uint64_t *ret, struct error **err)
 {
     static const struct {
         const char *name;
@@ -78,18 +98,78 @@ static int parse_memory(const char *text, uint64_t *ret, struct error **err)
             return 0;
         }
     }
-    return invalid(err, "memory", text, "a number and a unit: 6144KiB, 16MiB, 1GiB");
+    return invalid(err, option, text, "a number and a unit: 6144KiB, 16MiB, 1GiB");
 }
 
-static int parse_console(const char *text, int *ret, struct error **err)
+static int parse_descriptor(const char *option, const char *text, int *ret, struct error **err)
 {
     char *end;
     long fd = strtol(text, &end, 10);
 
     if (end == text || *end || fd < 0 || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0)
-        return invalid(err, "console", text, "the number of a descriptor that is open, e.g. --console 3 3>guest.log");
+        return invalid(err, option, text, "the number of a descriptor that is open, e.g. --console 3 3>guest.log");
     *ret = (int)fd;
     return 0;
+}
+
+static int parse_disk(const char *text, struct options *o, struct error **err)
+{
+    static const struct {
+        const char *suffix;
+        enum block_mode mode;
+    } modes[] = {{",readonly", BLOCK_READ_ONLY}, {",private", BLOCK_PRIVATE}, {"", BLOCK_WRITABLE}};
+    size_t length = strlen(text);
+
+    if (o->disk_count == MONITOR_DISK_MAX)
+        return invalid(err, "disk", text, "four disks at most");
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        size_t tail = strlen(modes[i].suffix);
+        if (length <= tail || strcmp(text + length - tail, modes[i].suffix) != 0)
+            continue;
+        o->disks[o->disk_count].path = text;
+        o->disks[o->disk_count].length = length - tail;
+        o->disks[o->disk_count++].mode = modes[i].mode;
+        return 0;
+    }
+    return invalid(err, "disk", text, "a file's name");
+}
+
+static int parse_cid(const char *text, uint32_t *ret, struct error **err)
+{
+    char *end;
+    unsigned long number = strtoul(text, &end, 10);
+
+    if (end == text || *end || text[0] == '-' || number < 3 || number >= UINT32_MAX)
+        return invalid(err, "cid", text, "a number from 3 to 4294967294");
+    *ret = (uint32_t)number;
+    return 0;
+}
+
+static int take_device_option(int c, const char *value, struct options *o, struct error **err)
+{
+    switch (c) {
+    case 'C':
+        o->console = true;
+        return 0;
+    case 'i':
+        o->console = true;
+        return parse_descriptor("input", value, &o->input_fd, err);
+    case 'd':
+        return parse_disk(value, o, err);
+    case 'r':
+        o->entropy = true;
+        return 0;
+    case 'V':
+        o->vsock = value;
+        return *value && strlen(value) < 108 ? 0 : invalid(err, "vsock", value, "a path of at most 107 characters");
+    case 'I':
+        return parse_cid(value, &o->cid, err);
+    case 'b':
+        o->balloon = true;
+        return value ? parse_size("balloon", value, &o->balloon_bytes, err) : 0;
+    default: /* getopt has said what is wrong */
+        return error_set(err, EINVAL, "INVALID_VALUE", "wrong options");
+    }
 }
 
 static int take_option(int c, const char *value, struct options *o, struct error **err)
@@ -99,7 +179,7 @@ static int take_option(int c, const char *value, struct options *o, struct error
         o->kernel = value;
         return 0;
     case 'm':
-        return parse_memory(value, &o->memory_bytes, err);
+        return parse_size("memory", value, &o->memory_bytes, err);
     case 'a':
         o->parameters = value;
         return 0;
@@ -109,16 +189,20 @@ static int take_option(int c, const char *value, struct options *o, struct error
     case 'M':
         return parse_mac(value, o->mac, err);
     case 'c':
-        return parse_console(value, &o->console_fd, err);
-    default: /* getopt has said what is wrong */
-        return error_set(err, EINVAL, "INVALID_VALUE", "wrong options");
+        return parse_descriptor("console", value, &o->console_fd, err);
+    default:
+        return take_device_option(c, value, o, err);
     }
 }
 
 int options_parse(int argc, char **argv, struct options *ret, struct error **err)
 {
-    struct options o = {
-        .parameters = "", .memory_bytes = 16 << 20, .console_fd = STDOUT_FILENO, .mac = {2, 0, 0, 0, 0, 1}};
+    struct options o = {.parameters = "",
+                        .memory_bytes = 16 << 20,
+                        .console_fd = STDOUT_FILENO,
+                        .input_fd = -1,
+                        .cid = 3,
+                        .mac = {2, 0, 0, 0, 0, 1}};
     int c, r = 0;
 
     while (r == 0 && (c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "vmm/machine_devices.h"
 
 struct options {
     const char *kernel;     /* NULL: only help or the version was wanted, and printed */
@@ -14,6 +15,17 @@ struct options {
     const char *tap;        /* NULL: no network device */
     uint64_t memory_bytes;
     int console_fd;
+    bool console, entropy, balloon;
+    int input_fd; /* of the virtio console; -1: none */
+    unsigned disk_count;
+    struct {
+        const char *path; /* into argv, not terminated there */
+        size_t length;
+        enum block_mode mode;
+    } disks[MONITOR_DISK_MAX];
+    const char *vsock; /* path of its socket; NULL: none */
+    uint32_t cid;
+    uint64_t balloon_bytes; /* asked of the guest at the start */
     uint8_t mac[6];
     bool supervised; /* by the launcher: everything comes on descriptor 3 */
 };

@@ -69,3 +69,9 @@ void output_text(void *context, const void *bytes, size_t size)
     output_flush(context);
     take(LOG_STREAM_OUT, bytes, size);
 }
+
+void output_device(void *context, const void *bytes, size_t size)
+{
+    (void)context;
+    take(LOG_STREAM_OUT, bytes, size);
+}

@@ -14,6 +14,7 @@ void output_to_log(const int fds[2], uint64_t bytes_max);
 /* The guest's; vCPU thread. */
 void output_byte(void *context, uint8_t byte);
 void output_text(void *context, const void *bytes, size_t size);
+void output_device(void *context, const void *bytes, size_t size); /* device thread: a virtio console's */
 void output_flush(void *context); /* an unfinished line of single bytes */
 
 #endif

@@ -14,6 +14,8 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -27,8 +29,14 @@ static int failed(struct error **err, const char *what)
     return error_set_errno(err, errno, "INTERNAL", "sandbox of the monitor: %s", what);
 }
 
-int sandbox_begin(int keep, struct error **err)
+static int close_between(unsigned first, unsigned last)
 {
+    return first <= last && syscall(SYS_close_range, first, last, 0) < 0 ? -1 : 0;
+}
+
+int sandbox_begin(int keep, int keep_too, struct error **err)
+{
+    const int low = keep < keep_too ? keep : keep_too, high = keep < keep_too ? keep_too : keep;
     const struct rlimit none = {0, 0};
     unsigned first = STDERR_FILENO + 1;
 
@@ -36,12 +44,15 @@ int sandbox_begin(int keep, struct error **err)
         return failed(err, "no_new_privs");
     if (setrlimit(RLIMIT_CORE, &none) < 0)
         return failed(err, "setrlimit");
-    if (keep >= (int)first) {
-        if (keep > (int)first && syscall(SYS_close_range, first, (unsigned)keep - 1, 0) < 0)
+    for (int i = 0; i < 2; i++) {
+        int kept = i == 0 ? low : high;
+        if (kept < (int)first)
+            continue;
+        if (close_between(first, (unsigned)kept - 1) < 0)
             return failed(err, "close_range");
-        first = (unsigned)keep + 1;
+        first = (unsigned)kept + 1;
     }
-    return syscall(SYS_close_range, first, ~0u, 0) < 0 ? failed(err, "close_range") : 0;
+    return close_between(first, ~0u) < 0 ? failed(err, "close_range") : 0;
 }
 
 /* Bits the kernel's ABI knows: 13 with the first, then refer, truncate, (net), ioctl_dev. */
@@ -93,17 +104,15 @@ _Static_assert(sizeof(calls) / sizeof(calls[0]) == SANDBOX_CALL_COUNT, "the allo
 static const uint32_t requests[] = {KVM_RUN, KVM_SET_MP_STATE, KVM_GET_REGS, KVM_GET_SREGS, TUNSETOFFLOAD};
 
 #if defined(__SANITIZE_ADDRESS__)
-static const uint32_t sanitizer_calls[] = {SYS_mmap,   SYS_munmap,      SYS_madvise,  SYS_mprotect,
-                                           SYS_gettid, SYS_sigaltstack, SYS_rt_sigprocmask,
-                                           SYS_openat, SYS_readlink,    SYS_prlimit64};
+static const uint32_t sanitizer_calls[] = {SYS_mmap,     SYS_munmap,      SYS_madvise,        SYS_mprotect,
+                                           SYS_gettid,   SYS_sigaltstack, SYS_rt_sigprocmask, SYS_openat,
+                                           SYS_readlink, SYS_prlimit64};
 #else
 static const uint32_t sanitizer_calls[1];
 #endif
 
-enum { FILTER_MAX = 160 };
-
 struct program {
-    struct sock_filter code[FILTER_MAX];
+    struct sock_filter code[SANDBOX_FILTER_MAX];
     unsigned short length;
 };
 
@@ -144,7 +153,17 @@ static void check_tgkill(struct program *p)
     emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
 }
 
-static void write_filter(struct program *p)
+/* Memory of the guest's goes back, nothing else: no advice that changes what a page is. A sanitizer advises too. */
+static void check_madvise(struct program *p)
+{
+    emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 6);
+    load(p, offsetof(struct seccomp_data, args[2]));
+    allow_if(p, MADV_DONTNEED);
+    allow_if(p, MADV_REMOVE);
+    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+}
+
+static void write_filter(struct program *p, const uint32_t *device_calls, unsigned count)
 {
     load(p, offsetof(struct seccomp_data, arch));
     emit(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
@@ -157,14 +176,29 @@ static void write_filter(struct program *p)
     for (size_t i = 0; i < sizeof(sanitizer_calls) / sizeof(sanitizer_calls[0]); i++)
         if (sanitizer_calls[i])
             allow_if(p, sanitizer_calls[i]);
+    for (unsigned i = 0; i < count; i++) {
+        if (device_calls[i] == SYS_madvise)
+            check_madvise(p);
+        else
+            allow_if(p, device_calls[i]);
+    }
     emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
 }
 
-int sandbox_calls(struct error **err)
+unsigned sandbox_filter(const uint32_t *device_calls, unsigned count, struct sock_filter *ret_code)
 {
     struct program program = {.length = 0};
 
-    write_filter(&program);
+    write_filter(&program, device_calls, count);
+    memcpy(ret_code, program.code, program.length * sizeof(program.code[0]));
+    return program.length;
+}
+
+int sandbox_calls(const uint32_t *device_calls, unsigned count, struct error **err)
+{
+    struct program program = {.length = 0};
+
+    write_filter(&program, device_calls, count);
     struct sock_fprog filter = {.len = program.length, .filter = program.code};
     long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter);
     if (r > 0) {

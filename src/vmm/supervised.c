@@ -26,7 +26,7 @@ static struct {
     struct monitor_message message; /* static: a large one on no stack */
     int setup_fd;
     int exit_fd;
-    bool wait;     /* DONE is owed until the guest is ready */
+    bool wait; /* DONE is owed until the guest is ready */
     uint64_t times[MONITOR_TIMES];
 } self = {.setup_fd = MONITOR_SETUP_FD, .exit_fd = -1};
 
@@ -90,17 +90,38 @@ static int take_nics(const struct monitor_load *l, const struct monitor_load_fds
     return 0;
 }
 
+static void take_extras(const struct monitor_load *l, const struct monitor_load_fds *at, struct machine_extras *ret)
+{
+    *ret = (struct machine_extras){
+        .disk_count = l->disk_count,
+        .console = (l->flags & MONITOR_LOAD_CONSOLE) != 0,
+        .entropy = (l->flags & MONITOR_LOAD_RANDOM) != 0,
+        .balloon = (l->flags & MONITOR_LOAD_BALLOON) != 0,
+        .console_fd = CONSOLE_PIPE,
+        .vsock = (l->flags & MONITOR_LOAD_VSOCK) != 0,
+        .vsock_cid = l->vsock_cid,
+        .vsock_fd = -1,
+    };
+    for (unsigned i = 0; i < l->disk_count; i++)
+        ret->disks[i] = (struct machine_disk){
+            .fd = take_fd(&self.message.fds[at->disks[i]]),
+            .mode = l->disks[i].overlay     ? BLOCK_PRIVATE
+                    : l->disks[i].read_only ? BLOCK_READ_ONLY
+                                            : BLOCK_WRITABLE,
+        };
+}
+
 static int check_support(const struct monitor_load *l, struct error **err)
 {
     if (l->boot != MONITOR_BOOT_UNIKERNEL)
         return unsupported(err, "coracle-vmm boots unikernels only");
-    if (l->disk_count)
-        return unsupported(err, "a unikernel has no disks");
+    for (unsigned i = 0; i < l->disk_count; i++)
+        if (l->disks[i].format != 0)
+            return unsupported(err, "coracle-vmm reads raw disks only");
     if (l->flags & MONITOR_LOAD_RESTORE)
         return unsupported(err, "coracle-vmm cannot restore");
-    if (l->flags & (MONITOR_LOAD_INITRD | MONITOR_LOAD_VSOCK | MONITOR_LOAD_RANDOM | MONITOR_LOAD_CONSOLE |
-                    MONITOR_LOAD_BALLOON))
-        return unsupported(err, "a unikernel has no initrd, vsock, entropy, console or balloon device");
+    if (l->flags & MONITOR_LOAD_INITRD)
+        return unsupported(err, "a unikernel has no initrd");
     return 0;
 }
 
@@ -123,6 +144,7 @@ static int load(struct error **err)
     }
     self.wait = (l->flags & MONITOR_LOAD_WAIT) != 0;
     what.kernel_fd = self.message.fds[at.kernel];
+    take_extras(l, &at, &what.extras);
     r = take_nics(l, &at, &what, err);
     if (r == 0)
         r = machine_load(&self.machine, &what, err);
@@ -181,7 +203,7 @@ int supervised_run(void)
     auto_error struct error *err = NULL;
 
     log_open("coracle-vmm", LOG_LEVEL_INFO);
-    if (sandbox_begin(self.setup_fd, &err) < 0) {
+    if (sandbox_begin(self.setup_fd, -1, &err) < 0) {
         monitor_send_failed(self.setup_fd, MONITOR_STAGE_SANDBOX, err);
         return EXIT_FAILURE;
     }

@@ -57,6 +57,11 @@ static int set_handlers(struct error **err)
     return 0;
 }
 
+void vcpu_end(int signal)
+{
+    syscall(SYS_tgkill, getpid(), pausing.thread, signal);
+}
+
 int vcpu_prepare(struct vm *vm, struct error **err)
 {
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
@@ -272,12 +277,14 @@ static void park(void)
 }
 
 /* KVM_RUN ended by a signal: a stop, or the deadline of a sleeping guest, which must then look at its clock. */
-static bool handle_interrupted(struct vm *vm, struct vcpu_result *ret)
+static bool handle_interrupted(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu_result *ret)
 {
     struct kvm_mp_state state = {.mp_state = KVM_MP_STATE_RUNNABLE};
 
     __atomic_store_n(&vm->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
     park();
+    if (stop_signal && callbacks->stop && callbacks->stop(callbacks->context))
+        stop_signal = 0;
     if (stop_signal) {
         ret->end = VCPU_STOPPED;
         ret->status = (uint32_t)stop_signal;
@@ -328,7 +335,7 @@ void vcpu_run(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu
             continue;
         }
         counters->interrupted++;
-        on = (errno == EINTR || errno == EAGAIN) && handle_interrupted(vm, ret);
+        on = (errno == EINTR || errno == EAGAIN) && handle_interrupted(vm, callbacks, ret);
         if (!on && ret->end == VCPU_FAILED)
             snprintf(ret->words, sizeof(ret->words), "KVM_RUN: %s", strerror(errno));
     }

@@ -31,6 +31,7 @@ struct vcpu_callbacks {
     void (*console)(void *context, uint8_t byte);
     void (*text)(void *context, const void *bytes, size_t size); /* bytes lie in guest memory */
     void (*idle)(void *context);                                 /* it has nothing to do: before it sleeps */
+    bool (*stop)(void *context); /* a signal wants the run to end. True: the guest was asked to end by itself */
     void *context;
 };
 
@@ -42,6 +43,9 @@ void vcpu_run(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu
  * doing is complete then: its state can be read. A signal that ends the run ends the pause. */
 void vcpu_pause(struct vm *vm);
 void vcpu_resume(struct vm *vm);
+
+/* Any thread: as a signal from outside. */
+void vcpu_end(int signal);
 
 /* Handlers of the signals that end a run (SIGTERM, SIGINT, SIGHUP) and the timer of the guest's deadlines. Once, on the
  * thread that will call vcpu_run(); other threads block all signals. */

@@ -107,6 +107,11 @@ int loop_add(struct loop *l, struct device *d, int fd, loop_ready ready, struct 
     return r;
 }
 
+int loop_watch(struct loop *l, struct device *d, int fd, loop_ready ready, struct error **err)
+{
+    return add_source(l, d, fd, -1, ready, err);
+}
+
 /* Looks at one source without sleeping. Returns true when there was work. */
 static bool look(struct source *s)
 {
@@ -268,7 +273,12 @@ void loop_resume(struct loop *l)
 
 void loop_settle(struct loop *l)
 {
-    pthread_mutex_lock(&l->gate);
+    struct timespec end;
+
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec++;
+    if (pthread_mutex_timedlock(&l->gate, &end) != 0)
+        return; /* the thread is stuck, as in a console that nobody reads */
     for (unsigned i = 0; i < SETTLE_LOOKS && look_at_all(l, true); i++)
         ;
     pthread_mutex_unlock(&l->gate);

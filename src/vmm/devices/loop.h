@@ -20,6 +20,8 @@ int loop_create(struct loop **ret, struct error **err);
 /* Watches all notify_fds of the device and, when fd >= 0, a back end's descriptor. */
 int loop_add(struct loop *loop, struct device *device, int fd, loop_ready ready, struct error **err);
 struct place *loop_place(struct loop *loop);           /* for place_vcpu(), before the start */
+/* Watches another descriptor on the device's behalf. */
+int loop_watch(struct loop *loop, struct device *device, int fd, loop_ready ready, struct error **err);
 int loop_start(struct loop *loop, struct error **err); /* starts the thread */
 void loop_pause(struct loop *loop);                    /* returns when no device is being worked on, until resumed */
 void loop_resume(struct loop *loop);

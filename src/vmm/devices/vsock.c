@@ -24,7 +24,8 @@ enum { QUEUE_RX, QUEUE_TX, QUEUE_EVENT, QUEUE_COUNT };
 enum { BATCH = 64, RESET_MAX = 64, LISTENER = VSOCK_STREAM_MAX, DATA_MAX = 65536 };
 enum { FIRST_HOST_PORT = 1 << 30, EVENT_TRANSPORT_RESET = 0 };
 
-static const uint32_t calls[] = {SYS_epoll_ctl, SYS_epoll_pwait, SYS_accept4, SYS_shutdown, SYS_close, 0};
+static const uint32_t calls[] = {
+    SYS_epoll_ctl, SYS_epoll_pwait, SYS_accept4, SYS_shutdown, SYS_socketpair /* control.c */, SYS_close, 0};
 
 struct vsock {
     struct device device;

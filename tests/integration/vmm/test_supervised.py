@@ -215,8 +215,9 @@ def test_refused_loads():
             (lambda m: m.load(IMAGE, nics=[tap]), "protocol", "descriptors"),
             (lambda m: m.load(IMAGE, nics=[(bytes([3, 0, 0, 0, 0, 1]), NET_TAP, 1)], taps=[empty]), "protocol", "network"),
             (lambda m: m.load(IMAGE, nics=[none[:2] + (9,)]), "protocol", "network"),
-            (lambda m: m.load(IMAGE, disks=[(0, 0, 0)], taps=[empty]), "support", "disk"),
-            (lambda m: m.load(IMAGE, flags=LOGS | monitor.HAS_VSOCK), "support", "vsock"),
+            (lambda m: m.load(IMAGE, disks=[(0, 1, 0)], taps=[empty]), "support", "raw"),
+            (lambda m: m.load(IMAGE, disks=[(0, 0, 0)], taps=[empty]), "device", "sector"),
+            (lambda m: m.load(IMAGE, flags=LOGS | monitor.HAS_VSOCK, cid=2), "device", "CID"),
             (lambda m: m.load(IMAGE, boot=monitor.PVH), "support", "unikernel")):
         m = start()
         assert m.prepare().type == DONE
