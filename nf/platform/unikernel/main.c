@@ -16,7 +16,7 @@ enum { ARGUMENT_MAX = 64, WINDOW_MAX_NS = 50000, WINDOW_MIN_NS = 2000 };
 
 static char parameters[BOOT_PARAMETERS_SIZE];
 static char *arguments[ARGUMENT_MAX + 1];
-static struct net_config network;
+static struct net_config network[NET_MAX];
 static struct nf_timer *timers;
 static uint64_t firing_until; /* of the round of timers_run() under way, 0: none */
 
@@ -47,34 +47,6 @@ static bool starts_with(const char *word, const char *prefix, const char **ret_r
     return true;
 }
 
-static uint64_t hexadecimal(const char *text)
-{
-    uint64_t value = 0;
-
-    for (; *text; text++)
-        value = value << 4 | (unsigned)((*text & 15) + (*text > '9' ? 9 : 0));
-    return value;
-}
-
-static void take_parameter(const char *word)
-{
-    const char *rest;
-
-    if (starts_with(word, "ip4=", &rest))
-        take_word(network.ip4, sizeof(network.ip4), rest);
-    else if (starts_with(word, "gw4=", &rest))
-        take_word(network.gateway4, sizeof(network.gateway4), rest);
-    else if (starts_with(word, "ip6=", &rest))
-        take_word(network.ip6, sizeof(network.ip6), rest);
-    else if (starts_with(word, "gw6=", &rest))
-        take_word(network.gateway6, sizeof(network.gateway6), rest);
-    else if (starts_with(word, "gwmac=", &rest))
-        take_word(network.gateway_mac, sizeof(network.gateway_mac), rest);
-    else if (starts_with(word, "net.without=", &rest))
-        network.declined = hexadecimal(rest);
-    /* others are the monitor's (virtio_mmio.device=, console=): not ours to judge */
-}
-
 /* "key=value ... -- argv0 argument ..."; %XX in an argument stands for one byte, so that it may hold a space. */
 static char *decode(char *word)
 {
@@ -102,7 +74,7 @@ static int parse_parameters(char *text, char **to)
     int count = 0;
     char *at = text;
 
-    network = (struct net_config){0};
+    memset(network, 0, sizeof(network));
     take_word(text, BOOT_PARAMETERS_SIZE, (const char *)BOOT_PARAMETERS_ADDRESS);
     while (*at) {
         char *word = at;
@@ -118,7 +90,7 @@ static int parse_parameters(char *text, char **to)
         } else if (strcmp(word, "--") == 0) {
             ours = false;
         } else {
-            take_parameter(word);
+            net_parameter(network, word); /* others are the monitor's (virtio_mmio.device=): not ours to judge */
         }
     }
     return count;
@@ -130,7 +102,7 @@ static void restored(void)
     char text[BOOT_PARAMETERS_SIZE];
 
     parse_parameters(text, NULL);
-    net_restored(&network);
+    net_restored(network);
     net_flush();
     boot_shared()->ready = 1;
 }
@@ -204,7 +176,7 @@ void unikernel_main(const struct boot_info *info)
     count = parse_parameters(parameters, arguments);
     if (count == 0)
         arguments[count++] = (char *)(uintptr_t) "unikernel";
-    if (!net_init(&network))
+    if (!net_init(network))
         nf_print(NF_LOG, "no network device\n");
     net_flush();
     status = nf_main(count, arguments);

@@ -88,7 +88,6 @@ static struct tx_slot *free_slots;
 static unsigned rx_posted, rx_wanted; /* buffers in the ring */
 static uint32_t rx_bytes;             /* of each */
 static uint64_t packet_time;
-static struct net_config configuration;
 static uint64_t declined; /* feature bits the boot parameters forbid */
 static bool present; /* there is a device */
 
@@ -532,72 +531,6 @@ static err_t interface_init(struct netif *netif)
     return ERR_OK;
 }
 
-/* Cuts "address/prefix" in two; -1 when there is no number behind the stroke. */
-static int split_prefix(char *text)
-{
-    int prefix = -1;
-
-    for (char *c = text; *c; c++) {
-        if (*c != '/')
-            continue;
-        *c = '\0';
-        for (prefix = 0, c++; *c >= '0' && *c <= '9' && prefix < 1000; c++)
-            prefix = prefix * 10 + (*c - '0');
-        break;
-    }
-    return prefix;
-}
-
-static void configure4(void)
-{
-    ip4_addr_t address, mask, gateway = {0};
-    int prefix = split_prefix(configuration.ip4);
-
-    if (strcmp(configuration.ip4, "dhcp") == 0) {
-        dhcp_start(&interface);
-        return;
-    }
-    if (prefix < 0 || prefix > 32 || !ip4addr_aton(configuration.ip4, &address))
-        return;
-    mask.addr = lwip_htonl(prefix ? 0xffffffffu << (32 - prefix) : 0);
-    ip4addr_aton(configuration.gateway4, &gateway);
-    netif_set_addr(&interface, &address, &mask, &gateway);
-}
-
-static void configure6(void)
-{
-    ip6_addr_t address;
-    int prefix = split_prefix(configuration.ip6);
-    s8_t slot;
-
-    netif_create_ip6_linklocal_address(&interface, 1);
-    netif_ip6_addr_set_state(&interface, 0, IP6_ADDR_PREFERRED);
-    netif_set_ip6_autoconfig_enabled(&interface, prefix < 0);
-    if (prefix < 0 || !ip6addr_aton(configuration.ip6, &address))
-        return;
-    if (netif_add_ip6_address(&interface, &address, &slot) == ERR_OK)
-        netif_ip6_addr_set_state(&interface, slot, IP6_ADDR_PREFERRED);
-}
-
-/* The gateway's hardware address, when the boot parameters give it: the first packet needs no ARP. */
-static void configure_neighbour(void)
-{
-    struct eth_addr mac;
-    ip4_addr_t gateway;
-    const char *c = configuration.gateway_mac;
-
-    for (unsigned i = 0; i < 6; i++) {
-        unsigned value = 0, digits = 0;
-        for (; *c && *c != ':'; c++, digits++)
-            value = value * 16 + (unsigned)(*c <= '9' ? *c - '0' : (*c | 32) - 'a' + 10);
-        if (digits != 2 || (i < 5 && *c++ != ':'))
-            return;
-        mac.addr[i] = (uint8_t)value;
-    }
-    if (ip4addr_aton(configuration.gateway4, &gateway))
-        etharp_add_static_entry(&gateway, &mac);
-}
-
 /* What is asked of a device that offers `offered`. Merged packets need buffers that merge; the host's segmentation
  * needs its checksums (virtio 1.2, 5.1.3.1). */
 static uint64_t choose_features(uint64_t offered)
@@ -622,10 +555,9 @@ static bool find_device(void)
     return false;
 }
 
-bool net_init(const struct net_config *config)
+bool net_init(const struct net_config config[NET_MAX])
 {
     lwip_init();
-    configuration = *config;
     declined = config->declined;
     if (!find_device() || !virtio_queue(&device, &rx, 0) || !virtio_queue(&device, &tx, 1))
         return false;
@@ -643,9 +575,7 @@ bool net_init(const struct net_config *config)
     netif_add_noaddr(&interface, NULL, interface_init, ethernet_input);
     netif_set_default(&interface);
     netif_set_up(&interface);
-    configure4();
-    configure6();
-    configure_neighbour();
+    net_configure(&interface, config, 0);
     return present = true;
 }
 
@@ -663,17 +593,14 @@ static void forget(void)
     }
 }
 
-void net_restored(const struct net_config *config)
+void net_restored(const struct net_config config[NET_MAX])
 {
     if (!present)
         return;
     forget();
-    configuration = *config;
     for (unsigned i = 0; i < 6; i++)
         interface.hwaddr[i] = virtio_config(&device, i);
-    configure4();
-    configure6();
-    configure_neighbour();
+    net_configure(&interface, config, 0);
 }
 
 bool net_poll(void)

@@ -110,6 +110,9 @@ void virtq_interrupts(struct virtq *queue, bool on);
 
 /* ---- net.c: virtio-net as a lwIP interface ---- */
 
+enum { NET_MAX = 8 };
+
+/* Of one interface; docs/formats/guest-network.md. */
 struct net_config {
     char ip4[48], gateway4[48], ip6[64], gateway6[48]; /* "address/prefix"; "dhcp"; "" none */
     char gateway_mac[24];
@@ -117,11 +120,18 @@ struct net_config {
 };
 
 /* After a restore from a snapshot: another MAC address and configuration, nothing remembered of neighbours. */
-void net_restored(const struct net_config *config);
-bool net_init(const struct net_config *config); /* false: no network device */
+void net_restored(const struct net_config config[NET_MAX]);
+bool net_init(const struct net_config config[NET_MAX]); /* false: no network device */
 bool net_poll(void);                            /* true: there was work */
 void net_flush(void);                           /* what was queued for sending goes out */
 void net_interrupts(bool on);
+
+/* ---- config.c: addresses, routes, neighbours ---- */
+
+/* Takes one boot parameter ("ip4=...", "eth1.ip4=..."); false when it is none of the network's. */
+bool net_parameter(struct net_config config[NET_MAX], const char *word);
+struct netif;
+void net_configure(struct netif *netif, const struct net_config *config, unsigned nic);
 
 /* ---- tcp.c, udp.c, timer.c: platform.h on lwIP ---- */
 

@@ -34,6 +34,7 @@ void unikernel_free(void *memory);
 #define LWIP_UDP                      1
 #define LWIP_TCP                      1
 #define LWIP_DHCP                     1
+#define DHCP_DOES_ARP_CHECK           0 /* the server has looked; a second and a half for the same again */
 #define LWIP_AUTOIP                   0
 #define LWIP_DNS                      0
 #define LWIP_IGMP                     0
@@ -93,5 +94,11 @@ void unikernel_free(void *memory);
 /* Initial sequence numbers after RFC 6528: address.c */
 uint32_t unikernel_isn(const void *local, uint16_t local_port, const void *remote, uint16_t remote_port);
 #define LWIP_HOOK_TCP_ISN unikernel_isn
+
+/* The gateway that the boot parameters name: config.c */
+struct netif;
+struct ip6_addr;
+const struct ip6_addr *unikernel_gateway6(const struct netif *netif);
+#define LWIP_HOOK_ND6_GET_GW(netif, to) unikernel_gateway6(netif)
 
 #endif

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+How the unikernel gets its addresses: static, from a DHCP server (busybox's udhcpd), from router advertisements; routes
+through gateways; neighbours that the boot parameters name. Each in a network namespace of its own, on this host's KVM.
+
+Usage: test_network.py VMM IMAGE
+Exit 77: needs root, /dev/kvm, /dev/net/tun, network namespaces, busybox with udhcpd, and ping.
+"""
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+VMM, IMAGE = map(os.path.abspath, sys.argv[1:3])
+NETNS = f"net{os.getpid()}"
+WORK = tempfile.mkdtemp(prefix="net-test-")
+HOST4, GUEST4, HOST6, GUEST6 = "198.18.251.1", "198.18.251.2", "fdc0:ac20::1", "fdc0:ac20::2"
+MAC = "02:00:00:00:fb:02"
+started = []
+
+
+def skip(why):
+    print("skipped:", why)
+    sys.exit(77)
+
+
+def run(words, seconds=30, **more):
+    return subprocess.run(words, capture_output=True, text=True, timeout=seconds, **more)
+
+
+def ip(*words):
+    subprocess.run(["ip", "-n", NETNS, *words], check=True)
+
+
+def inside(*words):
+    return ["ip", "netns", "exec", NETNS, *words]
+
+
+def set_up():
+    if os.geteuid() != 0:
+        skip("not root")
+    for device in ("/dev/kvm", "/dev/net/tun"):
+        try:
+            os.close(os.open(device, os.O_RDWR))
+        except OSError as e:
+            skip(f"{device}: {e.strerror}")
+    if not shutil.which("ping") or run(["busybox", "--list"]).stdout.find("udhcpd") < 0:
+        skip("ping or busybox's udhcpd is not installed")
+    if run(["ip", "netns", "add", NETNS]).returncode:
+        skip("cannot make a network namespace")
+    ip("link", "set", "lo", "up")
+    ip("tuntap", "add", "t0", "mode", "tap", "vnet_hdr")
+    ip("addr", "add", HOST4 + "/24", "dev", "t0")
+    ip("addr", "add", HOST6 + "/64", "dev", "t0", "nodad")
+    ip("addr", "add", "fe80::1/64", "dev", "t0", "nodad")
+    ip("link", "set", "t0", "up")
+    # a network behind the host, for routes
+    ip("link", "add", "far", "type", "veth", "peer", "name", "farther")
+    ip("addr", "add", "198.18.200.1/24", "dev", "far")
+    ip("addr", "add", "fdc0:acff::1/64", "dev", "far", "nodad")
+    ip("link", "set", "far", "up")
+
+
+def tear_down():
+    for process in started:
+        process.kill()
+        process.wait()
+    run(["ip", "netns", "del", NETNS])
+    shutil.rmtree(WORK)
+
+
+class Guest:
+    def __init__(self, parameters):
+        self.log = tempfile.NamedTemporaryFile(dir=WORK, mode="w+b")
+        self.process = subprocess.Popen(
+            inside(VMM, "--kernel", IMAGE, "--tap", "t0", "--mac", MAC, "--append", f"{parameters} -- responder"),
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+        started.append(self.process)
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(10)
+        started.remove(self.process)
+        run(["ip", "-n", NETNS, "neigh", "flush", "dev", "t0"])
+
+
+def answers(address, source=None, seconds=5):
+    """Whether the guest answers a ping within the time."""
+    end = time.monotonic() + seconds
+    words = ["ping", "-c", "1", "-W", "1", *(["-I", source] if source else []), address]
+    while time.monotonic() < end:
+        if run(inside(*words)).returncode == 0:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def capture(what, seconds=1.0):
+    """Ethernet frames of the guest that `what` is true for, sent while this waits."""
+    frames = []
+    s = in_namespace(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
+    s.bind(("t0", 3))
+    s.settimeout(0.1)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            frame, where = s.recvfrom(65536)
+        except socket.timeout:
+            continue
+        if where[2] != socket.PACKET_OUTGOING and what(frame):
+            frames.append(frame)
+    s.close()
+    return frames
+
+
+def in_namespace(make):
+    """Runs make() in the namespace, on a thread of its own."""
+    result = []
+
+    def body():
+        with open(f"/run/netns/{NETNS}", encoding="utf-8") as f:
+            os.setns(f.fileno(), os.CLONE_NEWNET) if hasattr(os, "setns") else setns(f.fileno())
+        result.append(make())
+    t = threading.Thread(target=body)
+    t.start()
+    t.join()
+    return result[0]
+
+
+def setns(fd):
+    import ctypes
+    if ctypes.CDLL(None, use_errno=True).setns(fd, 0x40000000):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def test_static():
+    with Guest(f"ip4={GUEST4}/24 gw4={HOST4} ip6={GUEST6}/64 gw6={HOST6}"):
+        assert answers(GUEST4), "IPv4"
+        assert answers(GUEST6), "IPv6"
+        assert answers(GUEST4, "198.18.200.1"), "through the IPv4 gateway"
+        assert answers(GUEST6, "fdc0:acff::1"), "through the IPv6 gateway"
+
+
+def test_link_local_gateway():
+    with Guest(f"ip6={GUEST6}/64 gw6=fe80::1"):
+        assert answers(GUEST6, "fdc0:acff::1")
+
+
+def test_named_interface():
+    with Guest(f"eth0.ip4={GUEST4}/24 eth0.ip6=none"):
+        assert answers(GUEST4)
+        assert not answers("fe80::fcff:fe00:fb02%t0", seconds=2)
+        assert not answers("fe80::ff:fe00:fb02%t0", seconds=1)
+
+
+def test_no_solicitation_for_the_gateway():
+    """What answers the first packet from the gateway needs neither ARP nor a neighbour solicitation."""
+    host_mac = run(["ip", "-n", NETNS, "-br", "link", "show", "t0"]).stdout.split()[2]
+
+    def asks(frame):
+        announces = frame[28:32] == frame[38:42]
+        return frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\1" and not announces or \
+            frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 135
+    for with_mac in (True, False):
+        ip("neigh", "replace", GUEST4, "lladdr", MAC, "dev", "t0", "nud", "permanent")
+        ip("neigh", "replace", GUEST6, "lladdr", MAC, "dev", "t0", "nud", "permanent")
+        parameters = f"ip4={GUEST4}/24 gw4={HOST4} ip6={GUEST6}/64 gw6={HOST6}"
+        with Guest(parameters + (f" gwmac={host_mac}" if with_mac else "")):
+            frames = []
+            watch = threading.Thread(target=lambda: frames.extend(capture(asks, 2)))
+            watch.start()
+            time.sleep(0.3)
+            assert answers(GUEST4) and answers(GUEST6)
+            watch.join()
+            kinds = {f[12:14] for f in frames}
+            assert kinds == (set() if with_mac else {b"\x08\x06", b"\x86\xdd"}), (with_mac, frames)
+
+
+def test_dhcp():
+    config = os.path.join(WORK, "udhcpd.conf")
+    with open(config, "w", encoding="utf-8") as f:
+        f.write(f"start 198.18.251.77\nend 198.18.251.77\ninterface t0\nlease_file {WORK}/leases\npidfile {WORK}/pid\n"
+                f"option subnet 255.255.255.0\noption router {HOST4}\noption lease 60\n")
+    open(os.path.join(WORK, "leases"), "w").close()
+    server = subprocess.Popen(inside("busybox", "udhcpd", "-f", config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started.append(server)
+    begun = time.monotonic()
+    with Guest("ip4=dhcp"):
+        assert answers("198.18.251.77", seconds=15), "no address"
+        print(f"an address by DHCP after {time.monotonic() - begun:.1f} s")
+        assert answers("198.18.251.77", "198.18.200.1"), "the router of the lease is not used"
+    server.kill()
+    server.wait()
+    started.remove(server)
+
+
+def advertise(prefix, seconds):
+    """A router that advertises a prefix, as radvd would."""
+    s = in_namespace(lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"t0")
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + \
+        struct.pack("!BBBBIII16s", 3, 4, 64, 0xc0, 3600, 3600, 0, socket.inet_pton(socket.AF_INET6, prefix))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        index = in_namespace(lambda: socket.if_nametoindex("t0"))
+        s.sendto(body, ("ff02::1", 0, 0, index))
+        time.sleep(0.5)
+    s.close()
+
+
+def test_slaac():
+    for parameter, expected in (("ip6=auto", True), ("", False)):
+        sender = threading.Thread(target=advertise, args=("fdc0:ac20::", 5))
+        with Guest(parameter):
+            sender.start()
+            got = answers("fdc0:ac20::ff:fe00:fb02", seconds=6 if expected else 3)
+            assert got == expected, (parameter, got)
+            if expected:
+                assert answers("fdc0:ac20::ff:fe00:fb02", "fdc0:acff::1"), "the router that advertises is not used"
+            sender.join()
+
+
+def test_nonsense_is_told():
+    for words in ("ip4=198.18.251.2", "ip4=198.18.251.2/33", "ip4=a/24", "ip4=198.18.251.2/24x", "ip6=fd00::2/48",
+                  "ip6=zz/64", f"ip4={GUEST4}/24 gw4=none", f"gw6=1.2.3.4 ip6={GUEST6}/64",
+                  f"ip4={GUEST4}/24 gw4={HOST4} gwmac=1:2:3", f"ip4={GUEST4}/24 gw4={HOST4} gwmac=zz:00:00:00:00:00"):
+        with Guest(words) as guest:
+            end = time.monotonic() + 5
+            while "responder:" not in guest.text() and time.monotonic() < end:
+                time.sleep(0.02)
+            assert "is not understood and left out" in guest.text(), (words, guest.text())
+
+
+if __name__ == "__main__":
+    set_up()
+    try:
+        for name, test in list(globals().items()):
+            if name.startswith("test_") and (len(sys.argv) < 4 or name in sys.argv[3:]):
+                test()
+                print("ok", name)
+    finally:
+        tear_down()
