@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's reading of its metadata: what is taken, what is refused and that the rest stands, and the agent's line. */
+/* The guest's reading of its metadata: what is taken, what is refused and that the rest stands, and the agent's line.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config.h"
+#include "guest/config.h"
 
 static char reasons[4096];
 
@@ -41,7 +42,8 @@ static void takes_what_the_unikernel_takes(void **state)
     (void)state;
     assert_int_equal(parse("console=ttyS0 ip4=198.18.0.2/24 gw4=198.18.0.1 ip6=fd00::2/64 gw6=fd00::1 "
                            "gwmac=02:00:00:00:00:01 mtu=9000 eth1.ip4=10.0.0.1/8 hostname=fw-1 -- iperf -s -p 5001",
-                           CONFIG_COMMAND_LINE, &c), 0);
+                           CONFIG_COMMAND_LINE, &c),
+                     0);
     assert_int_equal(c.nics[0].address_count, 2);
     assert_int_equal(c.nics[0].addresses[0].family, 4);
     assert_int_equal(c.nics[0].addresses[0].prefix, 24);
@@ -67,7 +69,8 @@ static void decodes_and_keeps_keys(void **state)
     (void)state;
     assert_int_equal(parse("ssh.key=ssh-ed25519%20AAAA%20me%40here ssh.user=admin env.A=1 env.B=x%3Dy env.A=2 user=7:8 "
                            "directory=/srv machine-id=0123456789ABCDEF0123456789abcdef -- /bin/a b%20c %2d",
-                           CONFIG_OURS, &c), 0);
+                           CONFIG_OURS, &c),
+                     0);
     assert_int_equal(c.key_count, 1);
     assert_string_equal(c.keys[0], "ssh-ed25519 AAAA me@here");
     assert_string_equal(c.ssh_user, "admin");
@@ -84,13 +87,53 @@ static void decodes_and_keeps_keys(void **state)
 static void refuses_what_is_wrong(void **state)
 {
     static const char *const wrong[] = {
-        "ip4=198.18.0.2", "ip4=198.18.0.2/33", "ip4=1.2.3/8", "ip4=fd00::1/64", "ip6=198.18.0.2/24", "ip6=fd00::1/129",
-        "ip4=1.2.3.4/-1", "ip4=1.2.3.4/", "ip4=", "gw4=1.2.3.4/8", "gw6=::g", "mac=01:00:00:00:00:00", "mac=02:00:00:00:00",
-        "mac=02-00-00-00-00-00", "mac=02:00:00:00:00:000", "mtu=575", "mtu=65536", "mtu=99999999999999999999999", "mtu=",
-        "dns=host", "hostname=", "hostname=-a", "hostname=a_b", "hostname=a/../b", "machine-id=12", "ssh.user=../root",
-        "ssh.user=a:0:0", "ssh.user=", "ssh.key=", "ssh.key=a%0Ab", "directory=srv", "user=root", "user=1:", "user=4294967295",
-        "seed=00", "seed=0", "env.=1", "env.A", "hostname=%4", "hostname=%00", "hostname=%zz", "eth9.ip4=1.2.3.4/8",
-        "eth1.hostname=a", "nonsense", "nonsense=1", "=", "time=x",
+        "ip4=198.18.0.2",
+        "ip4=198.18.0.2/33",
+        "ip4=1.2.3/8",
+        "ip4=fd00::1/64",
+        "ip6=198.18.0.2/24",
+        "ip6=fd00::1/129",
+        "ip4=1.2.3.4/-1",
+        "ip4=1.2.3.4/",
+        "ip4=",
+        "gw4=1.2.3.4/8",
+        "gw6=::g",
+        "mac=01:00:00:00:00:00",
+        "mac=02:00:00:00:00",
+        "mac=02-00-00-00-00-00",
+        "mac=02:00:00:00:00:000",
+        "mtu=575",
+        "mtu=65536",
+        "mtu=99999999999999999999999",
+        "mtu=",
+        "dns=host",
+        "hostname=",
+        "hostname=-a",
+        "hostname=a_b",
+        "hostname=a/../b",
+        "machine-id=12",
+        "ssh.user=../root",
+        "ssh.user=a:0:0",
+        "ssh.user=",
+        "ssh.key=",
+        "ssh.key=a%0Ab",
+        "directory=srv",
+        "user=root",
+        "user=1:",
+        "user=4294967295",
+        "seed=00",
+        "seed=0",
+        "env.=1",
+        "env.A",
+        "hostname=%4",
+        "hostname=%00",
+        "hostname=%zz",
+        "eth9.ip4=1.2.3.4/8",
+        "eth1.hostname=a",
+        "nonsense",
+        "nonsense=1",
+        "=",
+        "time=x",
         "hostname=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     };
     char words[256];
@@ -111,7 +154,8 @@ static void leaves_the_kernels_words_alone(void **state)
     struct config c;
 
     (void)state;
-    assert_int_equal(parse("virtio_mmio.device=512@0xfeb00000:5 quiet =x eth9.ip4=1.2.3.4/8 reboot=t", CONFIG_COMMAND_LINE, &c), 0);
+    assert_int_equal(
+        parse("virtio_mmio.device=512@0xfeb00000:5 quiet =x eth9.ip4=1.2.3.4/8 reboot=t", CONFIG_COMMAND_LINE, &c), 0);
 }
 
 static void holds_at_its_limits(void **state)
@@ -152,8 +196,9 @@ static void the_last_application_counts(void **state)
 
 static void reads_the_agents_line(void **state)
 {
-    char line[] = "generation=3 id=0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0 name=fw time=1700000000.000000005 mac0=02:00:00:00:00:07 "
-                  "mac9=02:00:00:00:00:08 seed=000102030405060708090a0b0c0d0e0f future=1 parameters=17";
+    char line[] =
+        "generation=3 id=0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0 name=fw time=1700000000.000000005 mac0=02:00:00:00:00:07 "
+        "mac9=02:00:00:00:00:08 seed=000102030405060708090a0b0c0d0e0f future=1 parameters=17";
     char bad[] = "generation=1 name=fw", large[] = "parameters=32768";
     struct config c = {0};
     size_t size = 0;
@@ -175,9 +220,12 @@ static void reads_the_agents_line(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_what_the_unikernel_takes), cmocka_unit_test(decodes_and_keeps_keys),
-        cmocka_unit_test(refuses_what_is_wrong),          cmocka_unit_test(leaves_the_kernels_words_alone),
-        cmocka_unit_test(holds_at_its_limits),            cmocka_unit_test(the_last_application_counts),
+        cmocka_unit_test(takes_what_the_unikernel_takes),
+        cmocka_unit_test(decodes_and_keeps_keys),
+        cmocka_unit_test(refuses_what_is_wrong),
+        cmocka_unit_test(leaves_the_kernels_words_alone),
+        cmocka_unit_test(holds_at_its_limits),
+        cmocka_unit_test(the_last_application_counts),
         cmocka_unit_test(reads_the_agents_line),
     };
 

@@ -3,7 +3,7 @@
 #ifndef GUEST_H
 #define GUEST_H
 
-#include "config.h"
+#include "guest/config.h"
 
 #include <sys/types.h>
 

@@ -5,8 +5,8 @@
  * operator, so nothing in it is trusted to be well-formed. Pure: text in, struct out. Built into guest-init, and on the
  * host for tests and the fuzz target.
  */
-#ifndef GUEST_CONFIG_H
-#define GUEST_CONFIG_H
+#ifndef CORACLE_GUEST_CONFIG_H
+#define CORACLE_GUEST_CONFIG_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parser of guest metadata: words, each with its own small reader in one table. */
-#include "config.h"
+#include "guest/config.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
