@@ -171,16 +171,18 @@ static int enable_apic(int vcpu, struct error **err)
     return 0;
 }
 
+int direct_boot_processor(int vcpu, struct error **err)
+{
+    int r = set_special(vcpu, err);
+
+    return r < 0 ? r : enable_apic(vcpu, err);
+}
+
 int direct_boot_registers(int vcpu, const struct guest_memory *ram, struct error **err)
 {
     struct boot_image header;
     struct kvm_regs regs = {.rflags = DIRECT_RFLAGS, .rdi = BOOT_INFO_ADDRESS};
-    int r = set_special(vcpu, err);
 
-    if (r == 0)
-        r = enable_apic(vcpu, err);
-    if (r < 0)
-        return r;
     memcpy(&header, ram->base + BOOT_IMAGE_ADDRESS, sizeof(header));
     regs.rip = header.entry;
     regs.rsp = header.stack_top - 8; /* as after a call: the ABI's alignment, a zero return address above */

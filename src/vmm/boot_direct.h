@@ -18,7 +18,10 @@ struct direct_boot {
 /* Loads the image and writes tables and boot pages. vCPU registers are set by direct_boot_registers(). */
 int direct_boot_memory(const struct guest_memory *ram, const struct direct_boot *boot, struct error **err);
 
-/* SREGS, REGS and local APIC of the boot processor. vcpu: KVM vCPU descriptor. */
+/* Special registers and local APIC of the boot processor; what they are depends on no guest. vcpu: KVM vCPU descriptor. */
+int direct_boot_processor(int vcpu, struct error **err);
+
+/* Its general registers: the entry of the image that direct_boot_memory() loaded. */
 int direct_boot_registers(int vcpu, const struct guest_memory *ram, struct error **err);
 
 #endif

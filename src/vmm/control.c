@@ -21,6 +21,7 @@
 #include "vmm/devices/balloon.h"
 #include "vmm/devices/vsock.h"
 #include "vmm/guest_control.h"
+#include "vmm/snapshot.h"
 
 enum { CONNECTION_MAX = 8, STACK_BYTES = 64 * 1024 };
 
@@ -103,6 +104,20 @@ static void set_memory(int fd, uint64_t bytes)
         monitor_send_done(fd, NULL, -1);
 }
 
+static void write_snapshot(int fd, int file)
+{
+    const bool before = self.paused;
+    auto_error struct error *err = NULL;
+
+    set_paused(true);
+    int r = snapshot_write(self.machine->vm, file, &err);
+    set_paused(before);
+    if (r < 0)
+        monitor_send_failed(fd, MONITOR_STAGE_SNAPSHOT, err);
+    else
+        monitor_send_done(fd, NULL, -1);
+}
+
 /* Both ends do not block: the caller's is its to change. */
 static void connect_vsock(int fd, uint32_t port)
 {
@@ -144,7 +159,7 @@ static void serve(int fd, struct monitor_message *request)
         monitor_send_done(fd, NULL, -1);
         return;
     case MONITOR_SNAPSHOT:
-        refuse(fd, "this machine cannot be written to a snapshot");
+        write_snapshot(fd, request->fds[0]);
         return;
     case MONITOR_MEMORY:
         set_memory(fd, request->memory.balloon_bytes);

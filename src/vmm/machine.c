@@ -20,6 +20,7 @@
 #include "vmm/machine.h"
 #include "vmm/output.h"
 #include "vmm/sandbox.h"
+#include "vmm/snapshot.h"
 
 enum { EXIT_GUEST_FAILED = 126, DEVICE_CALLS_MAX = 16 };
 
@@ -54,6 +55,8 @@ int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool s
     take_fd(&kvm);
     m->vm->kvm_fd = close_fd(m->vm->kvm_fd); /* it could make more VMs */
     r = vcpu_prepare(m->vm, err);
+    if (r == 0)
+        r = direct_boot_processor(m->vm->vcpu_fd, err);
     return r < 0 ? r : loop_create(&m->loop, err);
 }
 
@@ -148,6 +151,57 @@ static int add_network(struct machine *m, struct machine_nic *nic, struct error 
     return r < 0 ? r : net_attach(net, m->loop, err);
 }
 
+/* A restored guest finds what a booted one finds, but in memory that knows another life. */
+static int renew(struct vm *vm, const struct machine_load *load, uint64_t free_start, struct error **err)
+{
+    struct boot_info info = {.magic = BOOT_MAGIC,
+                             .version = BOOT_VERSION,
+                             .flags = BOOT_DIRECT,
+                             .memory_bytes = vm->ram.memory.bytes,
+                             .free_start = free_start};
+    struct boot_shared *shared = guest_memory_at(&vm->ram.memory, BOOT_SHARED_ADDRESS, sizeof(*shared));
+    void *to = guest_memory_at(&vm->ram.memory, BOOT_INFO_ADDRESS, sizeof(info));
+    char *text = guest_memory_at(&vm->ram.memory, BOOT_PARAMETERS_ADDRESS, BOOT_PARAMETERS_SIZE);
+    int r = fill_info(vm, &info, err);
+
+    if (r < 0)
+        return r;
+    memcpy(to, &info, sizeof(info));
+    snprintf(text, BOOT_PARAMETERS_SIZE, "%s", load->parameters);
+    shared->ready = 0;
+    shared->generation++;
+    return 0;
+}
+
+static int restore_devices(struct vm *vm, const struct snapshot_header *header, struct error **err)
+{
+    int r = 0;
+
+    if (header->device_count != vm->device_count)
+        return error_set(err, EINVAL, "SNAPSHOT_UNUSABLE", "the snapshot has %u devices, this machine %u",
+                         header->device_count, vm->device_count);
+    for (unsigned i = 0; r == 0 && i < vm->device_count; i++)
+        r = device_restore(vm->devices[i], &header->devices[i], err);
+    for (unsigned i = 0; r == 0 && i < vm->device_count; i++)
+        device_kick(vm->devices[i]);
+    return r;
+}
+
+static int restore(struct machine *m, const struct machine_load *load, struct error **err)
+{
+    struct snapshot_header header;
+    struct vm *vm = m->vm;
+    int r = snapshot_read(load->kernel_fd, &header, err);
+
+    if (r == 0)
+        r = snapshot_map(load->kernel_fd, &header, &vm->ram, err);
+    if (r == 0)
+        r = restore_devices(vm, &header, err);
+    if (r == 0)
+        r = snapshot_processor(vm->vcpu_fd, &header, err);
+    return r < 0 ? r : renew(vm, load, header.free_start, err);
+}
+
 int machine_load(struct machine *m, struct machine_load *load, struct error **err)
 {
     int r = 0;
@@ -164,6 +218,10 @@ int machine_load(struct machine *m, struct machine_load *load, struct error **er
         r = vm_route_interrupts(m->vm, err);
     if (r < 0)
         return r;
+    if (load->restore) {
+        m->stage = MONITOR_STAGE_SNAPSHOT;
+        return restore(m, load, err);
+    }
     m->stage = MONITOR_STAGE_IMAGE;
     return load_image(m, load, err);
 }

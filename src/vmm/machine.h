@@ -29,13 +29,14 @@ uint64_t machine_now_ns(void);
 
 struct machine_nic {
     uint8_t mac[6];
-    int tap_fd; /* taken over */
+    int tap_fd; /* taken over; -1: no wire */
 };
 
 /* What main.c's options and a LOAD have in common. */
 struct machine_load {
     const char *kernel_name;
-    int kernel_fd; /* borrowed */
+    int kernel_fd; /* borrowed: an image, or with restore a snapshot */
+    bool restore;
     const char *parameters;
     unsigned nic_count;
     struct machine_nic nics[MONITOR_NIC_MAX];

@@ -95,13 +95,13 @@ static const uint32_t calls[] = {
     SYS_clock_gettime, SYS_getpid,       SYS_sendto,            /* log: time, name, journal */
     SYS_ftruncate,                                              /* log: the older of the two files */
     SYS_poll,          SYS_accept4,      SYS_recvmsg,           /* control thread: the launcher asks */
-    SYS_sendmsg,       SYS_close,                               /* and is answered */
+    SYS_sendmsg,       SYS_close,        SYS_pwrite64,          /* and is answered; a snapshot */
     SYS_restart_syscall, /* the kernel's own, for a wait that a freeze or a stop interrupted */
     SYS_exit_group,
 };
 _Static_assert(sizeof(calls) / sizeof(calls[0]) == SANDBOX_CALL_COUNT, "the allow list grew: is that wanted?");
 
-static const uint32_t requests[] = {KVM_RUN, KVM_SET_MP_STATE, KVM_GET_REGS, KVM_GET_SREGS, TUNSETOFFLOAD};
+static const uint32_t requests[] = {KVM_RUN, KVM_SET_MP_STATE, KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_FPU, TUNSETOFFLOAD};
 
 #if defined(__SANITIZE_ADDRESS__)
 static const uint32_t sanitizer_calls[] = {SYS_mmap,     SYS_munmap,      SYS_madvise,        SYS_mprotect,

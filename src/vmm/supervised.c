@@ -82,10 +82,10 @@ static int take_nics(const struct monitor_load *l, const struct monitor_load_fds
 {
     ret->nic_count = l->nic_count;
     for (unsigned i = 0; i < l->nic_count; i++) {
-        if (l->nics[i].backend != MONITOR_NET_TAP || l->nics[i].queues != 1)
+        if (l->nics[i].backend > MONITOR_NET_TAP || l->nics[i].queues != 1)
             return unsupported(err, "coracle-vmm has network devices over one tap queue only");
         memcpy(ret->nics[i].mac, l->nics[i].mac, sizeof(ret->nics[i].mac));
-        ret->nics[i].tap_fd = take_fd(&self.message.fds[at->nics[i]]);
+        ret->nics[i].tap_fd = at->nics[i] < 0 ? -1 : take_fd(&self.message.fds[at->nics[i]]);
     }
     return 0;
 }
@@ -118,8 +118,6 @@ static int check_support(const struct monitor_load *l, struct error **err)
     for (unsigned i = 0; i < l->disk_count; i++)
         if (l->disks[i].format != 0)
             return unsupported(err, "coracle-vmm reads raw disks only");
-    if (l->flags & MONITOR_LOAD_RESTORE)
-        return unsupported(err, "coracle-vmm cannot restore");
     if (l->flags & MONITOR_LOAD_INITRD)
         return unsupported(err, "a unikernel has no initrd");
     return 0;
@@ -143,6 +141,7 @@ static int load(struct error **err)
         output_to_log(NULL, 0);
     }
     self.wait = (l->flags & MONITOR_LOAD_WAIT) != 0;
+    what.restore = (l->flags & MONITOR_LOAD_RESTORE) != 0;
     what.kernel_fd = self.message.fds[at.kernel];
     take_extras(l, &at, &what.extras);
     r = take_nics(l, &at, &what, err);

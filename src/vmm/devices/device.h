@@ -149,6 +149,9 @@ void device_destroy(struct device *device); /* accepts NULL; calls ops->destroy,
 uint64_t virtio_mmio_read(struct device *device, uint64_t offset, unsigned length);
 void virtio_mmio_write(struct device *device, uint64_t offset, unsigned length, uint64_t value);
 
+/* Each queue is looked at as if the driver had notified it. Any thread. */
+void device_kick(struct device *device);
+
 /* The driver is told of cause (1: used buffers, 2: configuration). Lock held. */
 void device_interrupt(struct device *device, uint32_t cause);
 

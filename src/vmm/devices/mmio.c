@@ -63,6 +63,15 @@ void device_interrupt(struct device *d, uint32_t cause)
         log_line(LOG_LEVEL_WARNING, NULL, "%s: interrupt lost: %s", d->ops->name, strerror(errno));
 }
 
+void device_kick(struct device *d)
+{
+    const uint64_t one = 1;
+
+    for (unsigned i = 0; i < d->ops->queue_count; i++)
+        if (write(d->queues[i].notify_fd, &one, sizeof(one)) < 0)
+            continue; /* it is readable already */
+}
+
 void device_publish(struct device *d, unsigned queue)
 {
     struct virtqueue *q = &d->queues[queue].ring;

@@ -62,6 +62,8 @@ static int activate(struct device *d)
         if (d->accepted & VIRTIO_FEATURE(table[i].feature))
             offloads |= table[i].offload;
     net_of(d)->rx_starved = true; /* a packet may be waiting since before there were buffers */
+    if (net_of(d)->tap_fd < 0)
+        return 0;
     return ioctl(net_of(d)->tap_fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
 }
 
@@ -74,7 +76,7 @@ static void transmit(struct device *d)
 
     for (unsigned i = 0; i < BATCH && (r = virtqueue_pop(q, &chain)) > 0; i++) {
         bool fits = chain.readable_bytes > HEADER_BYTES && chain.readable_bytes <= PACKET_BYTES_MAX;
-        ssize_t sent = fits ? writev(n->tap_fd, chain.segments, chain.readable) : -1;
+        ssize_t sent = fits && n->tap_fd >= 0 ? writev(n->tap_fd, chain.segments, chain.readable) : -1;
 
         if (sent < 0) {
             n->counters.tx_dropped++; /* a full tap queue, or a header the kernel refuses: as a wire would */
@@ -186,7 +188,7 @@ static bool receive(struct device *d)
 
     n->rx_starved = false;
     virtqueue_unstall(q);
-    while (packets < BATCH && q->available && !q->broken) {
+    while (n->tap_fd >= 0 && packets < BATCH && q->available && !q->broken) {
         if (gather(d, &buffers) < 0)
             break;
         if (!enough(d, &buffers)) {

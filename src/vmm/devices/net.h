@@ -10,7 +10,8 @@ struct net_counters {
     uint64_t tx_packets, tx_bytes, tx_dropped, rx_packets, rx_bytes, rx_waits; /* rx_waits: a packet found no buffer */
 };
 
-/* tap_fd: opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, header size 12 (TUNSETVNETHDRSZ), non-blocking; taken over.
+/* tap_fd: opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, header size 12 (TUNSETVNETHDRSZ), non-blocking; taken over. -1: no
+ * wire, as in the template of a snapshot: what is sent is gone.
  */
 int net_create(const struct guest_memory *memory, int tap_fd, const uint8_t mac[6], struct device **ret,
                struct error **err);

@@ -1,0 +1,404 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+Snapshots of a unikernel: guests restored from one file have lives of their own, share its memory, and a file that is
+none is refused. Usage: test_snapshot.py VMM IMAGE. Exit 77: needs root, /dev/kvm, /dev/net/tun, network namespaces,
+Debian's iperf.
+"""
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import monitor
+from monitor import DONE, FAILED, LOGS, Monitor, NET_NONE, NET_TAP, PAUSE, RESTORE, SNAPSHOT, STATUS, WAIT
+
+VMM, IMAGE = map(os.path.abspath, sys.argv[1:3])
+WORK = tempfile.mkdtemp(prefix="snapshot-")
+NETNS = f"snap{os.getpid()}"
+MEMORY = 16 << 20
+OFFSET = 65536
+monitors = []
+taps = {}
+
+
+def skip(why):
+    print("skipped:", why)
+    sys.exit(77)
+
+
+def run(*words, seconds=30):
+    return subprocess.run(words, capture_output=True, text=True, timeout=seconds)
+
+
+def set_up():
+    if os.geteuid() != 0:
+        skip("not root")
+    for device in ("/dev/kvm", "/dev/net/tun"):
+        try:
+            os.close(os.open(device, os.O_RDWR))
+        except OSError as e:
+            skip(f"{device}: {e.strerror}")
+    if not shutil.which("iperf"):
+        skip("iperf is not installed")
+    if run("ip", "netns", "add", NETNS).returncode:
+        skip("cannot make a network namespace")
+    with open(f"/run/netns/{NETNS}", encoding="utf-8") as f:  # this process moves in: its taps are made there
+        import ctypes
+        if ctypes.CDLL(None, use_errno=True).setns(f.fileno(), 0x40000000):
+            skip("cannot enter a network namespace")
+    for i in (1, 2):
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        fcntl.ioctl(fd, 0x400454ca, struct.pack("16sH22x", f"s{i}".encode(), 0x5002))  # TUNSETIFF: tap, vnet_hdr
+        fcntl.ioctl(fd, 0x400454d8, struct.pack("i", 12))  # TUNSETVNETHDRSZ
+        taps[i] = fd
+        for words in (["addr", "add", f"198.18.{240 + i}.1/24", "dev", f"s{i}"], ["link", "set", f"s{i}", "up"],
+                      ["addr", "add", f"fdc0:{i}::1/64", "dev", f"s{i}", "nodad"]):
+            subprocess.run(["ip", *words], check=True)
+
+
+def start(memory=MEMORY):
+    monitors.append(Monitor(VMM, os.path.join(WORK, str(len(monitors)))))
+    r = monitors[-1].prepare(memory=memory)
+    assert r.type == DONE, r
+    return monitors[-1]
+
+
+def mac(i):
+    return bytes([2, 0, 0, 0, 240, i])
+
+
+def parameters(i):
+    return f"ip4=198.18.{240 + i}.2/24 gw4=198.18.{240 + i}.1 ip6=fdc0:{i}::2/64 -- iperf -s".encode()
+
+
+def template():
+    """A guest that never had a network, and its snapshot in a memfd."""
+    m = start()
+    r = m.load(IMAGE, b"-- iperf -s", LOGS | WAIT, nics=[(mac(9), NET_NONE, 1)])
+    assert r.type == DONE, (r, m.log())
+    file = os.memfd_create("snapshot")
+    r = m.control(SNAPSHOT, fds=[file])
+    assert r.type == DONE, r
+    return m, file
+
+
+def restored(i, file, **more):
+    m = start(**more)
+    r = m.load(file, parameters(i), LOGS | WAIT | RESTORE, nics=[(mac(i), NET_TAP, 1)], taps=[taps[i]])
+    return m, r
+
+
+def answers(i):
+    r = run("ping", "-c", "3", "-i", "0.2", "-W", "2", f"198.18.{240 + i}.2")
+    assert " 0% packet loss" in r.stdout, r.stdout
+    r = run("ping", "-c", "2", "-i", "0.2", "-W", "2", f"fdc0:{i}::2")
+    assert " 0% packet loss" in r.stdout, r.stdout
+    r = run("ip", "neigh", "show", f"198.18.{240 + i}.2")
+    assert mac(i).hex(":") in r.stdout, r.stdout
+
+
+def guest_memory(m):
+    """Host address of the guest's memory."""
+    with open(f"/proc/{m.pid}/maps", encoding="utf-8") as f:
+        for line in f:
+            low, high = (int(x, 16) for x in line.split()[0].split("-"))
+            if high - low == MEMORY:
+                return low
+    raise AssertionError("no guest memory")
+
+
+def peek(m, address, size):
+    with open(f"/proc/{m.pid}/mem", "rb") as f:
+        f.seek(guest_memory(m) + address)
+        return f.read(size)
+
+
+def ram_of(m):
+    """smaps of the guest's memory, KiB."""
+    low, found, sizes = guest_memory(m), False, {}
+    with open(f"/proc/{m.pid}/smaps", encoding="utf-8") as f:
+        for line in f:
+            words = line.split()
+            if "-" in words[0] and not words[0].endswith(":"):
+                found = int(words[0].split("-")[0], 16) == low
+            elif found and words[0].endswith(":") and words[1].isdigit():
+                sizes[words[0][:-1]] = int(words[1])
+    return sizes
+
+
+def test_two_lives():
+    first, file = template()
+    a, ra = restored(1, file)
+    b, rb = restored(2, file)
+    assert ra.type == DONE and rb.type == DONE, (ra, rb, a.log(), b.log())
+    answers(1)
+    answers(2)
+    # struct boot_info: seed at 72, first facts' configuration (the MAC address) at 104 + 8 * 16 + 16
+    seeds = {peek(m, 0x1000 + 72, 32) for m in (first, a, b)}
+    assert len(seeds) == 3 and bytes(32) not in seeds
+    assert [peek(m, 0x1000 + 104 + 128 + 16, 6) for m in (first, a, b)] == [mac(9), mac(1), mac(2)]
+    assert [m.control(STATUS).generation for m in (first, a, b)] == [0, 1, 1]
+    for i in (1, 2):
+        r = run("iperf", "-c", f"198.18.{240 + i}.2", "-t", "1", "-f", "m")
+        assert "bits/sec" in r.stdout and "failed" not in r.stderr, (r.stdout, r.stderr)
+    assert first.process.poll() is None and first.control(STATUS).paused == 0
+    for m in (first, a, b):
+        assert m.end(signal.SIGTERM) == signal.SIGTERM
+    os.close(file)
+
+
+def test_sequence_numbers_differ():
+    """Two guests of one snapshot, asked the same: RFC 6528's secret is each one's own."""
+    _, file = template()
+    points = []
+    for i in (1, 1, 1):
+        m, r = restored(i, file)
+        assert r.type == DONE, r
+        seen = []
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as raw:
+            raw.bind(("s1", 0))
+            raw.settimeout(5)
+            with socket.socket() as s:
+                s.bind(("", 33333))
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                s.settimeout(5)
+                s.connect(("198.18.241.2", 5001))
+                while not seen:
+                    frame = raw.recv(2048)
+                    if len(frame) > 54 and frame[23] == 6 and frame[47] & 0x12 == 0x12 and frame[26:30] == bytes((198, 18, 241, 2)):
+                        seen.append(struct.unpack(">I", frame[38:42])[0])
+        points += seen
+        m.end(signal.SIGKILL)
+    gaps = [abs(x - y) for n, x in enumerate(points) for y in points[:n]]
+    assert min(gaps) > 1 << 16, points
+    os.close(file)
+
+
+def test_memory_is_shared():
+    _, file = template()
+    guests = []
+    for _ in range(8):
+        m = start()
+        r = m.load(file, b"-- iperf -s", WAIT | RESTORE | LOGS, nics=[(mac(1), NET_NONE, 1)])
+        assert r.type == DONE, r
+        guests.append(m)
+    sizes = [ram_of(m) for m in guests]
+    own = max(s["Private_Dirty"] for s in sizes)
+    print("    guest memory of one of eight, KiB:", sizes[0])
+    assert own <= 160, sizes
+    for m in guests:
+        m.end(signal.SIGKILL)
+    os.close(file)
+
+
+def test_200_restores_in_a_row():
+    _, file = template()
+    took = []
+    for n in range(200):
+        m, r = restored(1, file)
+        assert r.type == DONE, (n, r)
+        took.append((r.times[3] - r.times[0]) / 1000)
+        if n % 50 == 0:
+            answers(1)
+        m.end(signal.SIGKILL)
+        shutil.rmtree(m.folder)
+        monitors.remove(m)
+    took.sort()
+    print(f"    LOAD until entry: min {took[0]:.0f} median {took[100]:.0f} us")
+    os.close(file)
+
+
+def test_a_snapshot_of_a_restored_guest_under_traffic():
+    _, file = template()
+    m, r = restored(1, file)
+    assert r.type == DONE
+    flow = subprocess.Popen(["iperf", "-c", "198.18.241.2", "-t", "2", "-f", "m"], stdout=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    files = [os.memfd_create("again") for _ in range(3)]
+    for f in files:
+        assert m.control(SNAPSHOT, fds=[f]).type == DONE
+    out, _ = flow.communicate(timeout=30)
+    assert "bits/sec" in out and flow.returncode == 0, out
+    answers(1)
+    m.end(signal.SIGTERM)
+    for f in files:  # taken in the middle of it all: it goes on as another guest
+        m, r = restored(2, f)
+        assert r.type == DONE and m.control(STATUS).generation == 2, r
+        answers(2)
+        m.end(signal.SIGTERM)
+    for f in (*files, file):
+        os.close(f)
+
+
+def test_paused_stays_paused():
+    m, file = template()
+    assert m.control(PAUSE).type == DONE
+    again = os.memfd_create("again")
+    assert m.control(SNAPSHOT, fds=[again]).type == DONE and m.control(STATUS).paused == 1
+    assert os.pread(again, 8, 0) == b"CoraSnap"
+    r = m.control(SNAPSHOT, fds=[os.open("/dev/full", os.O_RDWR)])
+    assert r.type == FAILED and r.stage == "snapshot", r
+    r, w = os.pipe()
+    answer = m.control(SNAPSHOT, fds=[w])
+    assert answer.type == FAILED and answer.stage == "snapshot", answer
+    assert m.control(STATUS).paused == 1
+    m.end(signal.SIGTERM)
+    for fd in (r, w, file, again):
+        os.close(fd)
+
+
+# ---- files that are no snapshots ----
+
+def fnv(header):
+    value = 0xcbf29ce484222325
+    for byte in header:
+        value = (value ^ byte) * 0x100000001b3 & (1 << 64) - 1
+    return value
+
+
+def forged(good, change, checksum=True, size=None):
+    """A copy of a snapshot with change(header) applied, its checksum made right again."""
+    whole = bytearray(os.pread(good, OFFSET + MEMORY, 0))
+    header_bytes, = struct.unpack_from("<I", whole, 12)
+    change(whole)
+    if checksum:
+        whole[16:24] = bytes(8)
+        whole[16:24] = struct.pack("<Q", fnv(whole[:header_bytes]))
+    file = os.memfd_create("forged")
+    os.write(file, whole)
+    os.ftruncate(file, len(whole) if size is None else size)
+    return file
+
+
+def poke(offset, data):
+    def change(whole):
+        whole[offset:offset + len(data)] = data
+    return change
+
+
+def field(name, file):
+    """Offset of a field behind the fixed part: memory_bytes ... device states (src/vmm/snapshot.h)."""
+    header_bytes, = struct.unpack("<I", os.pread(file, 4, 12))
+    at = 56 + 12 + 4 + 24
+    offsets = {"memory": at, "free_start": at + 8, "vcpus": at + 16, "devices": at + 20, "regs": at + 24}
+    offsets["fpu"] = offsets["regs"] + 144
+    offsets["states"] = offsets["fpu"] + 416
+    offsets["state_bytes"] = (header_bytes - offsets["states"]) // 8
+    return offsets[name]
+
+
+def test_refused_files():
+    _, good = template()
+    s = field("states", good)
+    queue = s + 40  # first queue: descriptors, available, used, size, next_available, ...
+    cases = [
+        (poke(0, b"X"), True, None, "no snapshot"),
+        (poke(8, b"\x63"), True, None, "another version"),
+        (poke(12, b"\0\0"), False, None, "another version"),
+        (poke(2000, b"\xff\xff\xff"), False, None, "damaged"),
+        (poke(24, b"9.9.9"), True, None, "another release"),
+        (poke(56, b"Other"), True, None, "another kind of processor"),
+        (poke(56 + 16, b"\xaa\xaa"), True, None, "another kind of processor"),
+        (poke(0, b""), False, OFFSET + MEMORY - 4096, "cut off"),
+        (poke(0, b""), False, OFFSET, "cut off"),
+        (poke(0, b""), False, 5000, "no snapshot"),
+        (poke(0, b""), False, 0, "no snapshot"),
+        (poke(field("memory", good), struct.pack("<Q", 1 << 62)), True, None, "cut off"),
+        (poke(field("memory", good), struct.pack("<Q", 8 << 20)), True, None, "of memory"),
+        (poke(field("memory", good), struct.pack("<Q", 4095)), True, None, "cut off"),
+        (poke(field("free_start", good), struct.pack("<Q", 1 << 40)), True, None, "no sense"),
+        (poke(field("vcpus", good), b"\2"), True, None, "no sense"),
+        (poke(field("devices", good), b"\xff"), True, None, "no sense"),
+        (poke(field("devices", good), b"\2"), True, None, "devices"),
+        (poke(s, b"\2"), True, None, "device of type 2"),
+        (poke(s + 4, b"\7"), True, None, "queues"),
+        (poke(s + 8, b"\xff" * 8), True, None, "makes no sense"),
+        (poke(queue, struct.pack("<QQQ", MEMORY, MEMORY, MEMORY)), True, None, "makes no sense"),
+        (poke(queue, struct.pack("<Q", 2**64 - 16)), True, None, "makes no sense"),
+        (poke(queue + 24, struct.pack("<H", 3)), True, None, "makes no sense"),
+        (poke(field("regs", good), b"\xff" * 144), True, None, None),  # a guest that faults at once
+        (poke(field("fpu", good), b"\xff" * 416), True, None, None),
+    ]
+    for n, (change, checksum, size, word) in enumerate(cases):
+        file = forged(good, change, checksum, size)
+        m, r = restored(1, file)
+        if word:
+            assert r.type == FAILED and word in r.detail, (n, r)
+            assert r.stage == "snapshot", (n, r)
+            assert m.process.wait(10) == 1, n
+        else:
+            assert r.type == DONE or r.stage in ("snapshot", "guest"), (n, r)
+            m.end(signal.SIGKILL)
+        os.close(file)
+    for what in ("/dev/zero", IMAGE, WORK):
+        m = start()
+        file = os.open(what, os.O_RDONLY)
+        r = m.load(file, parameters(1), LOGS | RESTORE, nics=[(mac(1), NET_TAP, 1)], taps=[taps[1]])
+        assert r.type == FAILED and r.stage == "snapshot" and r.hint, r
+        os.close(file)
+    m, r = restored(1, good, memory=32 << 20)
+    assert r.type == FAILED and "16384 KiB" in r.detail, r
+    m = start()
+    r = m.load(good, parameters(1), LOGS | RESTORE)
+    assert r.type == FAILED and "1 devices" in r.detail, r
+    os.close(good)
+
+
+def test_killed_in_the_middle_of_a_snapshot():
+    for i in range(10):
+        m = start()
+        assert m.load(IMAGE, b"-- iperf -s", LOGS | WAIT, nics=[(mac(9), NET_NONE, 1)]).type == DONE
+        file = os.memfd_create("snapshot")
+        with m.connect() as s:
+            monitor.send(s, monitor.message(SNAPSHOT), [file])
+            timer = threading.Timer(i / 4000, m.process.kill)
+            timer.start()
+            try:
+                r = monitor.receive(s)
+            except ConnectionResetError:
+                r = None
+            timer.join()
+        m.process.wait(10)
+        if r is None:  # what is there is a snapshot, or it says that it is none
+            other, answer = restored(1, file)
+            assert answer.type == DONE or answer.stage == "snapshot", answer
+            other.end(signal.SIGKILL)
+        os.close(file)
+
+
+def main():
+    set_up()
+    wanted = sys.argv[3:]
+    failed = 0
+    try:
+        for name, test in list(globals().items()):
+            if not name.startswith("test_") or (wanted and name not in wanted):
+                continue
+            begun = time.monotonic()
+            try:
+                test()
+                print(f"ok {name} ({time.monotonic() - begun:.1f} s)", flush=True)
+            except (AssertionError, subprocess.TimeoutExpired, OSError, ValueError, AttributeError, struct.error) as e:
+                failed += 1
+                print(f"FAILED {name}: {type(e).__name__}: {e}", flush=True)
+            for m in monitors:
+                if m.process.poll() is None:
+                    m.process.kill()
+                    m.process.wait()
+            monitors.clear()
+    finally:
+        run("ip", "netns", "del", NETNS)
+        shutil.rmtree(WORK)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
