@@ -137,6 +137,8 @@ int fabric_open(int run_fd, const char *run_dir, struct fabric **ret_fabric, str
     }
     if (r == 0)
         r = prepare(f, err);
+    if (r == 0)
+        r = guard_open(f->netns_fd, &f->guard, err);
     if (r < 0) {
         fabric_close(f);
         return r;
@@ -151,6 +153,7 @@ void fabric_close(struct fabric *f)
         return;
     close_thread_socket(pthread_getspecific(f->socket_key));
     pthread_key_delete(f->socket_key);
+    guard_close(f->guard);
     close_fd(f->netns_fd);
     free(f->links);
     pthread_rwlock_destroy(&f->lock);

@@ -20,6 +20,7 @@ struct fabric_port {
     char link[LINK_NAME_SIZE];
     struct in_addr ipv4;  /* 0: none */
     struct in6_addr ipv6; /* :: none */
+    uint8_t mac[6];       /* 0: no address of it is claimed */
 };
 
 struct fabric_ports {
@@ -65,6 +66,20 @@ int fabric_address(struct fabric *fabric, const struct fabric_ports *ports, int 
 int fabric_tap(struct fabric *fabric, const struct fabric_ports *ports, int *ret_fds, struct error **err);
 int fabric_announce(struct fabric *fabric, const struct fabric_ports *ports, const struct plan_nic *nics,
                     struct error **err);
+
+/*
+ * Takes the addresses of the plan's interfaces for ports (their number is chosen already) and writes them there. Before
+ * anything is wired. LAUNCHER_REFUSED: outside the link, or the gateway's; ADDRESS_TAKEN: a living instance has it.
+ */
+int fabric_claim(struct fabric *fabric, struct fabric_ports *ports, const struct plan_nic *nics, uint32_t count,
+                 struct error **err);
+void fabric_unclaim(struct fabric *fabric, struct fabric_ports *ports);
+/* The same for an adopted instance, whose addresses nobody checks again. fabric_settle() when all are adopted: then the
+ * kernel lets through exactly what is claimed. */
+void fabric_reclaim(struct fabric *fabric, struct fabric_ports *ports);
+int fabric_settle(struct fabric *fabric, struct error **err);
+/* Whether the kernel keeps instances to their addresses. */
+bool fabric_guarded(const struct fabric *fabric);
 
 /* Forgets addresses and detaches the links; the interfaces go with the instance's namespace. */
 void fabric_unwire(struct fabric *fabric, const struct fabric_ports *ports);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "launcher/fabric.h"
+#include "launcher/guard.h"
 
 enum {
     FABRIC_FIRST_INDEX = 65536, /* interface index of v0.0; bridges lie below */
@@ -22,6 +23,7 @@ struct fabric_link {
 struct fabric {
     int run_fd;
     int netns_fd;
+    struct guard *guard;
     pthread_key_t socket_key;
     pthread_rwlock_t lock; /* guards what follows */
     struct fabric_link *links;
@@ -31,6 +33,12 @@ struct fabric {
 
 /* Under the lock; valid until it is released. */
 struct fabric_link *fabric_find(struct fabric *fabric, const char *name);
+
+/* Copies it. NETWORK_NOT_FOUND. */
+int fabric_copy_link(struct fabric *fabric, const char *name, struct fabric_link *ret_link, struct error **err);
+/* Index of the host end of interface i. */
+uint32_t fabric_host_index(const struct fabric_ports *ports, uint32_t i);
+struct guard_port fabric_guard_port(const struct fabric_ports *ports, uint32_t i, const struct fabric_link *link);
 
 int fabric_links_save(struct fabric *fabric, struct error **err);
 int fabric_links_load(struct fabric *fabric, struct error **err);

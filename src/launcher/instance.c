@@ -165,6 +165,7 @@ void instance_release_host(struct launcher *l, struct instance *i, bool keep_uid
         uplink_unpublish(l->uplink, i->id);
     i->published_count = 0;
     if (i->has_number) {
+        fabric_unclaim(l->fabric, &i->ports);
         fabric_unwire(l->fabric, &i->ports);
         slots_free(&l->numbers, i->ports.number);
         i->has_number = false;

@@ -39,7 +39,9 @@ int record_write(struct launcher *l, const struct instance *i, int dirfd, struct
     for (uint32_t n = 0; i->has_number && n < i->ports.count; n++) {
         inet_ntop(AF_INET, &i->ports.list[n].ipv4, a4, sizeof(a4));
         inet_ntop(AF_INET6, &i->ports.list[n].ipv6, a6, sizeof(a6));
-        buffer_printf(&text, "port %s %s %s\n", i->ports.list[n].link, a4, a6);
+        const uint8_t *m = i->ports.list[n].mac;
+        buffer_printf(&text, "port %s %s %s %02x:%02x:%02x:%02x:%02x:%02x\n", i->ports.list[n].link, a4, a6, m[0], m[1],
+                      m[2], m[3], m[4], m[5]);
     }
     for (size_t n = 0; n < i->published_count; n++)
         buffer_printf(&text, "publish %u %u %u\n", i->published[n].host_port, i->published[n].port,
@@ -72,7 +74,13 @@ static bool take_port(struct instance *i, const char *value)
     char a4[INET_ADDRSTRLEN], a6[INET6_ADDRSTRLEN];
     struct fabric_port *p = &i->ports.list[i->ports.count];
 
-    if (i->ports.count >= NETWORK_PER_INSTANCE_MAX || sscanf(value, "%63s %15s %45s", p->link, a4, a6) != 3)
+    uint8_t *m = p->mac;
+    int parts = i->ports.count >= NETWORK_PER_INSTANCE_MAX
+                    ? 0
+                    : sscanf(value, "%63s %15s %45s %hhx:%hhx:%hhx:%hhx:%hhx:%hhx", p->link, a4, a6, &m[0], &m[1],
+                             &m[2], &m[3], &m[4], &m[5]);
+
+    if (parts != 9 && parts != 3) /* the first version had no hardware address */
         return false;
     i->ports.count++;
     return inet_pton(AF_INET, a4, &p->ipv4) == 1 && inet_pton(AF_INET6, a6, &p->ipv6) == 1;

@@ -57,8 +57,10 @@ static void claim(struct launcher *l, struct instance *i)
         i->has_number = false;
         memset(&i->ports, 0, sizeof(i->ports));
     }
-    if (i->has_number)
+    if (i->has_number) {
         fabric_adopt(l->fabric, &i->ports);
+        fabric_reclaim(l->fabric, &i->ports);
+    }
 }
 
 /* Forgets the addresses a half-made instance may have got; everything else of it is found by the sweeps. */
@@ -214,6 +216,9 @@ int recover(struct launcher *l, struct error **err)
         r = runtime_sweep_mounts(instances, known_id, l, &t.mounts, err);
     if (r == 0)
         r = fabric_sweep(l->fabric, known_number, l, &t.interfaces, err);
+    if (r < 0)
+        return r;
+    r = fabric_settle(l->fabric, err);
     if (r < 0)
         return r;
     sweep_folders(l);

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 enum {
     EXIT_FILE_BYTES = 4096, /* reserved beforehand: the exit status must not be lost to a full /run */
     STORAGE_MIN = 64 * 1024,
+    CAPABILITIES_TO_FORGE = 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW,
 };
 
 static int check_layers(const struct start *s, struct error **err)
@@ -69,6 +71,12 @@ static int check_plan(struct start *s, struct error **err)
     if (p->capabilities & ~runtime_capabilities_allowed())
         return error_set(err, EPERM, "LAUNCHER_REFUSED", "the plan asks for capabilities nobody may have (0x%x)",
                          p->capabilities & ~runtime_capabilities_allowed());
+    if ((p->capabilities & CAPABILITIES_TO_FORGE) && !fabric_guarded(s->l->fabric)) {
+        error_set(err, EOPNOTSUPP, "UNSUPPORTED_BY_TECHNOLOGY",
+                  "capabilities: this host cannot keep an instance with NET_RAW or NET_ADMIN to its own addresses");
+        error_hint(err, "install nftables (and a kernel with nf_tables for bridges) and restart the launcher");
+        return -EOPNOTSUPP;
+    }
     if (!p->log_bytes_max)
         p->log_bytes_max = s->l->options.log_bytes;
     if (!p->root.read_only && !p->root.writable_bytes)
@@ -177,16 +185,8 @@ static int choose_shell(struct start *s, struct error **err)
     return take_numbers(s, err);
 }
 
-static void note_addresses(struct start *s)
+static void note_ports(struct start *s)
 {
-    struct fabric_ports *ports = &s->i->ports;
-
-    for (size_t n = 0; n < s->plan->nic_count; n++) {
-        const struct plan_nic *nic = &s->plan->nics[n];
-        memcpy(ports->list[n].link, nic->link, LINK_NAME_SIZE);
-        ports->list[n].ipv4 = nic->prefix4 ? nic->ipv4 : (struct in_addr){0};
-        ports->list[n].ipv6 = nic->prefix6 ? nic->ipv6 : (struct in6_addr){0};
-    }
     s->i->published_count = s->plan->port_count;
     memcpy(s->i->published, s->plan->ports, sizeof(s->i->published));
 }
@@ -197,7 +197,7 @@ static int write_first_record(struct start *s, struct error **err)
     int r;
 
     /* the record names every address the start may make, the instance only what it has */
-    note_addresses(s);
+    note_ports(s);
     s->i->ports.count = (uint32_t)s->plan->nic_count;
     memset(&s->i->record, 0, sizeof(s->i->record));
     s->i->state = s->again ? INSTANCE_ENDED : INSTANCE_STARTING; /* what a successor should find */
@@ -291,6 +291,8 @@ static int build(struct start *s, struct error **err)
     r = instance_directory(s->l, s->i->id, &s->dir, err);
     if (r == 0)
         r = choose_shell(s, err);
+    if (r == 0)
+        r = fabric_claim(s->l->fabric, &s->i->ports, s->plan->nics, (uint32_t)s->plan->nic_count, err);
     if (r == 0)
         r = write_first_record(s, err);
     steps_add(&s->steps, "record", begin, monotonic_ns());

@@ -11,15 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/fabric_private.h"
+#include "launcher/nft.h"
 #include "launcher/uplink.h"
 
 enum {
@@ -43,40 +41,6 @@ struct uplink {
     struct publication *list;
     size_t count;
 };
-
-/* ---- nft ---- */
-
-/* Runs nft on the text, in the fabric when inside is set. The text goes by a memfd: a pipe could kill us by SIGPIPE. */
-static int run_nft(struct uplink *u, const struct buffer *text, bool inside, struct error **err)
-{
-    auto_fd int input = memfd_create("nft", MFD_CLOEXEC);
-    int netns = inside ? fabric_netns_fd(u->l->fabric) : -1, status = 0;
-    char *const argv[] = {"nft", "-f", "/proc/self/fd/0", NULL};
-    char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
-    pid_t pid;
-
-    if (text->failed)
-        return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the firewall's rules");
-    if (input < 0 || write(input, text->data, text->length) != (ssize_t)text->length || lseek(input, 0, SEEK_SET) < 0)
-        return error_set_errno(err, errno, "INTERNAL", "writing the firewall's rules");
-    pid = fork();
-    if (pid == 0) {
-        if ((netns >= 0 && setns(netns, CLONE_NEWNET) < 0) || dup2(input, STDIN_FILENO) < 0)
-            _exit(126);
-        execvpe(argv[0], argv, env);
-        _exit(127);
-    }
-    if (pid < 0)
-        return error_set_errno(err, errno, "INTERNAL", "starting nft");
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return 0;
-    error_set(err, EIO, "START_FAILED", "nft refused the rules of the %s (status 0x%x)", inside ? "fabric" : "uplink",
-              status);
-    error_hint(err, WIFEXITED(status) && WEXITSTATUS(status) == 127 ? "install nftables" : "see the launcher's log");
-    return -EIO;
-}
 
 static const char *text4(struct in_addr a, char text[INET_ADDRSTRLEN])
 {
@@ -214,8 +178,8 @@ static int apply(struct uplink *u, struct error **err)
         return r;
     put_host_table(u, links, count, &host);
     put_fabric_table(u, links, count, &fabric);
-    r = run_nft(u, &fabric, true, err);
-    return r < 0 ? r : run_nft(u, &host, false, err);
+    r = nft_run(fabric_netns_fd(u->l->fabric), &fabric, "fabric", err);
+    return r < 0 ? r : nft_run(-1, &host, "uplink", err);
 }
 
 int uplink_refresh(struct uplink *u, const struct link *gone, struct error **err)

@@ -23,7 +23,7 @@
 enum { TAP_HEADER_BYTES = 12 }; /* struct virtio_net_hdr_mrg_rxbuf: what every virtio 1 device uses */
 enum { SWEEP_TURNS_MAX = 256 }; /* batches; more interfaces than there can be, should one refuse to go */
 
-static uint32_t host_index(const struct fabric_ports *ports, uint32_t i)
+uint32_t fabric_host_index(const struct fabric_ports *ports, uint32_t i)
 {
     return FABRIC_FIRST_INDEX + ports->number * NETWORK_PER_INSTANCE_MAX + i;
 }
@@ -78,7 +78,7 @@ static int make_pairs(struct fabric *f, const struct fabric_ports *ports, const 
         host_name(ports->number, i, name);
         snprintf(peer, sizeof(peer), "eth%u", i);
         netlink_veth(&batch, &(struct netlink_veth){.name = name,
-                                                    .index = host_index(ports, i),
+                                                    .index = fabric_host_index(ports, i),
                                                     .master = links[i].index,
                                                     .up = true,
                                                     .peer_name = peer,
@@ -86,7 +86,7 @@ static int make_pairs(struct fabric *f, const struct fabric_ports *ports, const 
                                                     .peer_mac = nics ? nics[i].mac : NULL,
                                                     .peer_netns_fd = netns_fd,
                                                     .mtu = links[i].link.mtu});
-        netlink_port_static(&batch, host_index(ports, i));
+        netlink_port_static(&batch, fabric_host_index(ports, i));
     }
     return netlink_commit(fd, &batch, err);
 }
@@ -217,13 +217,23 @@ static struct netlink_address v6(struct in6_addr a)
     return (struct netlink_address){.family = AF_INET6, .v6 = a};
 }
 
-/* fe80::/64 with the interface identifier of the MAC address (RFC 4291 appendix A). */
 static struct netlink_address link_local(const uint8_t mac[6])
 {
-    struct in6_addr a = {
-        .s6_addr = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}};
+    struct in6_addr a;
 
+    netlink_link_local(mac, &a);
     return v6(a);
+}
+
+/* From now on the guard lets the ports send from the addresses they claimed. */
+static int let_through(struct fabric *f, const struct fabric_ports *ports, const struct fabric_link *links,
+                       struct error **err)
+{
+    struct guard_port allowed[NETWORK_PER_INSTANCE_MAX];
+
+    for (uint32_t i = 0; i < ports->count; i++)
+        allowed[i] = fabric_guard_port(ports, i, &links[i]);
+    return guard_allow(f->guard, allowed, ports->count, err);
 }
 
 static int address_outside(struct fabric *f, const struct fabric_ports *ports, const struct fabric_link *links,
@@ -233,12 +243,14 @@ static int address_outside(struct fabric *f, const struct fabric_ports *ports, c
     int fd, r;
 
     r = fabric_socket(f, &fd, err);
+    if (r == 0)
+        r = let_through(f, ports, links, err);
     if (r < 0)
         return r;
     netlink_begin(&batch);
     for (uint32_t i = 0; i < ports->count; i++) {
         struct netlink_address a4 = v4(nics[i].ipv4), a6 = v6(nics[i].ipv6);
-        netlink_fdb(&batch, host_index(ports, i), nics[i].mac);
+        netlink_fdb(&batch, fabric_host_index(ports, i), nics[i].mac);
         if (nics[i].prefix4)
             netlink_neighbour(&batch, links[i].index, &a4, nics[i].mac);
         if (nics[i].prefix6)
@@ -272,6 +284,18 @@ static void address_nic(struct netlink_batch *batch, uint32_t index, const struc
             netlink_default_route(batch, index, &g6);
         *routed6 |= has_gateway;
     }
+}
+
+int fabric_copy_link(struct fabric *f, const char *name, struct fabric_link *ret_link, struct error **err)
+{
+    const struct fabric_link *l;
+
+    pthread_rwlock_rdlock(&f->lock);
+    l = fabric_find(f, name);
+    if (l)
+        *ret_link = *l;
+    pthread_rwlock_unlock(&f->lock);
+    return l ? 0 : error_set(err, ENOENT, "NETWORK_NOT_FOUND", "there is no network %s", name);
 }
 
 static int copy_links(struct fabric *f, const struct fabric_ports *ports, struct fabric_link *ret_links,
@@ -366,7 +390,7 @@ int fabric_stats(struct fabric *f, const struct fabric_ports *ports, struct netl
 
     r = fabric_socket(f, &fd, err);
     for (uint32_t i = 0; i < ports->count && r == 0; i++) {
-        r = netlink_stats(fd, host_index(ports, i), &one, err);
+        r = netlink_stats(fd, fabric_host_index(ports, i), &one, err);
         if (r < 0)
             break;
         /* what the host end received the instance sent */

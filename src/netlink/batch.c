@@ -20,6 +20,12 @@
 
 enum { REQUEST_MAX = 512 }; /* bytes; the longest one, a veth pair, takes 180 */
 
+void netlink_link_local(const uint8_t mac[6], struct in6_addr *ret)
+{
+    *ret = (struct in6_addr){
+        .s6_addr = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}};
+}
+
 void netlink_begin(struct netlink_batch *batch)
 {
     batch->used = 0;

@@ -44,6 +44,12 @@ struct netlink_batch {
  * namespace afterwards. */
 int netlink_open(int netns_fd, int *ret_fd, struct error **err);
 
+/* The same for netfilter's messages, which the caller makes himself. */
+int netlink_open_netfilter(int netns_fd, int *ret_fd, struct error **err);
+
+/* fe80::/64 with the interface identifier of a hardware address (RFC 4291 appendix A). */
+void netlink_link_local(const uint8_t mac[6], struct in6_addr *ret_address);
+
 void netlink_begin(struct netlink_batch *batch);
 
 /* Sends the batch and reads every answer. -errno of the first failed request, named in *err; -E2BIG when the batch

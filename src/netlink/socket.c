@@ -27,14 +27,14 @@ uint32_t netlink_sequences(unsigned count)
     return atomic_fetch_add(&next_sequence, count);
 }
 
-static int make_socket(struct error **err)
+static int make_socket(int protocol, struct error **err)
 {
-    auto_fd int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    auto_fd int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
     struct timeval timeout = {.tv_sec = ANSWER_TIMEOUT_S};
     int one = 1;
 
     if (fd < 0)
-        return error_set_errno(err, errno, "START_FAILED", "opening an rtnetlink socket");
+        return error_set_errno(err, errno, "START_FAILED", "opening a netlink socket");
     /* Short acknowledgements, with the kernel's own words; both are comforts, so failing is no error. */
     setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
     setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one));
@@ -42,7 +42,7 @@ static int make_socket(struct error **err)
     return take_fd(&fd);
 }
 
-int netlink_open(int netns_fd, int *ret_fd, struct error **err)
+static int open_inside(int netns_fd, int protocol, int *ret_fd, struct error **err)
 {
     auto_fd int home = -1;
     int fd, saved;
@@ -52,7 +52,7 @@ int netlink_open(int netns_fd, int *ret_fd, struct error **err)
         if (home < 0 || setns(netns_fd, CLONE_NEWNET) < 0)
             return error_set_errno(err, errno, "START_FAILED", "entering a network namespace");
     }
-    fd = make_socket(err);
+    fd = make_socket(protocol, err);
     saved = errno;
     if (home >= 0 && setns(home, CLONE_NEWNET) < 0) {
         /* A thread in the wrong namespace would build the next instance's network inside this one's. */
@@ -64,6 +64,16 @@ int netlink_open(int netns_fd, int *ret_fd, struct error **err)
         return fd;
     *ret_fd = fd;
     return 0;
+}
+
+int netlink_open(int netns_fd, int *ret_fd, struct error **err)
+{
+    return open_inside(netns_fd, NETLINK_ROUTE, ret_fd, err);
+}
+
+int netlink_open_netfilter(int netns_fd, int *ret_fd, struct error **err)
+{
+    return open_inside(netns_fd, NETLINK_NETFILTER, ret_fd, err);
 }
 
 /* The kernel's own explanation of a failure, "" when it gave none. */

@@ -117,6 +117,13 @@ static void write_sysctls(void)
 {
     static const char all_groups[] = "0 65535", any_port[] = "0";
 
+    /* Addresses and routes come from the platform: nobody on the network may add to them. The interfaces may be there
+     * already, or come later. */
+    char interface[] = "sys/net/ipv6/conf/eth0/accept_ra";
+
+    write_file_at(root_state.proc_fd, "sys/net/ipv6/conf/default/accept_ra", "0", 1);
+    while (!write_file_at(root_state.proc_fd, interface, "0", 1))
+        interface[sizeof("sys/net/ipv6/conf/eth") - 1]++;
     write_file_at(root_state.proc_fd, "sys/net/ipv4/ping_group_range", all_groups, sizeof(all_groups) - 1);
     write_file_at(root_state.proc_fd, "sys/net/ipv4/ip_unprivileged_port_start", any_port, sizeof(any_port) - 1);
 }
@@ -178,8 +185,8 @@ static int attach_part(int private_fd, const char *name, int target)
 static int mount_dev(int point, int private_fd)
 {
     /* Every devpts mount is its own instance since Linux 4.7. */
-    static const char *const options[] = {"mode", "0620", "ptmxmode", "0666", "gid", "5",
-                                          "max",  "64", NULL}; /* ptys are the host's: 4,096 for all */
+    static const char *const options[] = {"mode", "0620", "ptmxmode", "0666", "gid",
+                                          "5",    "max",  "64",       NULL}; /* ptys are the host's: 4,096 for all */
     int pts, at, dev = sys_open_tree(AT_FDCWD, "/dev", OPEN_TREE_CLONE);
 
     if (dev < 0 || sys_move_mount(dev, point))

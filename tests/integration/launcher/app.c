@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "forge.h"
+
 /* Answers one byte a connection: proof that the instance is reachable by IPv4 and IPv6. */
 static int serve(int port)
 {
@@ -72,6 +74,8 @@ int main(int argc, char **argv)
         FILE *f = fopen("/kept", "w");
         return f ? fclose(f) : 1;
     }
+    if (strcmp(what, "forge") == 0)
+        return forge(value, argc > 3 ? argv[3] : "");
     if (strcmp(what, "cat") == 0) {
         char line[256];
         while (fgets(line, sizeof(line), stdin))

@@ -93,12 +93,20 @@ static pid_t serve_outside(int to)
     _exit(0);
 }
 
+/* The test's networks have no IPv6. */
+static void without_ipv6(struct plan_nic *nic)
+{
+    nic->prefix6 = 0;
+    nic->ipv6 = nic->gateway6 = (struct in6_addr){0};
+}
+
 static int run_dial(unsigned n, const char *network)
 {
     struct launch_plan plan;
     struct message_exited e;
 
     bed_plan(&bed, &plan, n, "dial", outside_text);
+    without_ipv6(&plan.nics[0]);
     plan.nics[0].prefix4 = 24;
     snprintf(plan.nics[0].link, sizeof(plan.nics[0].link), "%s", network);
     plan.nics[0].ipv4.s_addr = htonl((strcmp(network, "out") == 0 ? 0xc6120100 : 0xc6120200) + n);
@@ -160,6 +168,7 @@ static void publishing_plan(struct launch_plan *plan, unsigned n, const char *ne
 {
     bed_plan(&bed, plan, n, "serve", "7");
     snprintf(plan->nics[0].link, sizeof(plan->nics[0].link), "%s", network);
+    without_ipv6(&plan->nics[0]);
     plan->nics[0].prefix4 = 24;
     plan->nics[0].ipv4.s_addr = htonl(0xc6120100 + n);
     plan->nics[0].gateway4.s_addr = htonl(0xc6120101);

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Frames for test_guard.c, sent from inside an instance. */
+#ifndef CORACLE_TESTS_LAUNCHER_FORGE_H
+#define CORACLE_TESTS_LAUNCHER_FORGE_H
+
+enum { FORGE_HONEST = 13, FORGE_FORGED = 20 };
+
+/* Sends them all; the victim's addresses as text. 0, or an exit status. */
+int forge(const char *victim4, const char *victim6);
+
+#endif
