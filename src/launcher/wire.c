@@ -150,7 +150,7 @@ static int open_tun(const struct fabric *f, struct error **err)
 static int make_tap(struct fabric *f, const struct fabric_ports *ports, uint32_t i, int *ret_fd, struct error **err)
 {
     struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    const unsigned index = host_index(ports, i);
+    const unsigned index = fabric_host_index(ports, i);
     const int header = TAP_HEADER_BYTES;
     auto_fd int fd = open_tun(f, err);
 
@@ -175,8 +175,8 @@ static int raise_taps(struct fabric *f, const struct fabric_ports *ports, const 
         return r;
     netlink_begin(&batch);
     for (uint32_t i = 0; i < ports->count; i++) {
-        netlink_enslave(&batch, host_index(ports, i), links[i].index, links[i].link.mtu);
-        netlink_port_static(&batch, host_index(ports, i));
+        netlink_enslave(&batch, fabric_host_index(ports, i), links[i].index, links[i].link.mtu);
+        netlink_port_static(&batch, fabric_host_index(ports, i));
     }
     return netlink_commit(fd, &batch, err);
 }
