@@ -53,6 +53,13 @@ int nf_main(int argc, char **argv);
 
 void nf_exit(int status) __attribute__((noreturn));
 
+/*
+ * The host wants the program to end (a signal, or a request to the unikernel): hook is called once, outside any other
+ * callback, prints what there is to say and may close connections; when it returns the platform ends the program with
+ * status 143. Without a hook it ends at once. A program has one; NULL takes it away.
+ */
+void nf_on_stop(void (*hook)(void *context), void *context);
+
 /* ---- clock and timers, in nanoseconds ---- */
 
 uint64_t nf_now(void);        /* monotonic, of no particular epoch */

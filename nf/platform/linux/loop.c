@@ -7,6 +7,7 @@
  */
 #include "internal.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -214,10 +215,45 @@ void nf_exit(int status)
     _exit(status);
 }
 
-/* As PID 1 of a container a process has no default action for these: it must take them itself. */
+static struct {
+    void (*hook)(void *context);
+    void *context;
+    volatile sig_atomic_t signal; /* that asked, while the hook has not run */
+    int wake[2];
+} stopping = {.wake = {-1, -1}};
+
+/* As PID 1 of a container a process has no default action for these: it must take them itself. The second ends it. */
 static void on_signal(int number)
 {
-    _exit(128 + number);
+    if (!stopping.hook || stopping.signal)
+        _exit(128 + number);
+    stopping.signal = number;
+    if (write(stopping.wake[1], "", 1) < 0)
+        _exit(128 + number);
+}
+
+static void on_stop(struct source *source, uint32_t events)
+{
+    (void)source;
+    (void)events;
+    if (!stopping.signal)
+        return;
+    if (stopping.hook)
+        stopping.hook(stopping.context);
+    _exit(128 + stopping.signal);
+}
+
+void nf_on_stop(void (*hook)(void *context), void *context)
+{
+    static struct source source = {.fd = -1, .ready = on_stop};
+
+    if (hook && source.fd < 0 && pipe2(stopping.wake, O_CLOEXEC | O_NONBLOCK) == 0) {
+        source.fd = stopping.wake[0];
+        if (source_watch(&source, EPOLLIN) < 0)
+            return; /* without a hook, then */
+    }
+    stopping.context = context;
+    stopping.hook = source.fd >= 0 ? hook : NULL;
 }
 
 int main(int argc, char **argv)

@@ -94,8 +94,13 @@ void cpu_init(const struct boot_info *info)
     take_boot(info);
     tsc_start = tsc();
     generation = boot_shared()->generation;
-    if (boot.flags & BOOT_WEAK_SEED)
-        nf_print(NF_LOG, "no entropy: neither RDSEED nor RDRAND; sequence numbers can be foreseen\n");
+}
+
+void cpu_stir(const uint8_t bytes[32])
+{
+    for (unsigned i = 0; i < sizeof(boot.seed); i++)
+        boot.seed[i] ^= bytes[i];
+    seed_random();
 }
 
 static uint64_t ticks_to_ns(uint64_t ticks)
@@ -182,7 +187,7 @@ static void write_out(const char *text, size_t size)
 {
     const struct boot_text whole = {(uint64_t)text, size};
 
-    if (size)
+    if (size && !console_send(text, size))
         port_out(PORT_TEXT, (uint32_t)(uint64_t)&whole);
 }
 
@@ -201,7 +206,7 @@ bool console_is_due(void)
 
 void console_write(const char *text, size_t size)
 {
-    if (!(boot.flags & BOOT_DIRECT)) {
+    if (!(boot.flags & BOOT_DIRECT) && !console_send("", 0)) {
         for (size_t i = 0; i < size; i++)
             __asm__ volatile("outb %0, %1" ::"a"(text[i]), "Nd"(PORT_CONSOLE) : "memory");
         return;
@@ -223,6 +228,7 @@ void console_write(const char *text, size_t size)
 static void __attribute__((noreturn)) stop(uint16_t port, uint32_t value)
 {
     console_flush();
+    console_settle();
     for (;;) {
         port_out(port, value);
         if (boot.flags & BOOT_HAS_HALT) /* QEMU without a device at that port */

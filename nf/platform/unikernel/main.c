@@ -12,12 +12,22 @@
 
 #include "../platform.h"
 
+enum {
+    REST_LATER_NS = 20000000,
+    GOODBYE_NS = 20000000,
+    STATUS_STOPPED = 128 + 15, /* as after SIGTERM */
+};
 enum { ARGUMENT_MAX = 64, WINDOW_MAX_NS = 50000, WINDOW_MIN_NS = 2000 };
 
 static char parameters[BOOT_PARAMETERS_SIZE];
 static char *arguments[ARGUMENT_MAX + 1];
 static struct net_config network[NET_MAX];
 static struct nf_timer *timers;
+static struct nf_timer begin_later;
+static struct {
+    void (*hook)(void *context);
+    void *context;
+} stopping;
 static uint64_t firing_until; /* of the round of timers_run() under way, 0: none */
 
 void unikernel_main(const struct boot_info *info);
@@ -103,6 +113,7 @@ static void restored(void)
 
     parse_parameters(text, NULL);
     net_restored(network);
+    vsock_restored();
     net_flush();
     boot_shared()->ready = 1;
 }
@@ -127,9 +138,35 @@ static bool work(uint64_t *ret_timer)
     worked |= net_poll();
     worked |= tcp_round();
     worked |= udp_round();
+    worked |= vsock_poll();
     net_flush();
     *ret_timer = timers ? timers->due : 0;
     return worked;
+}
+
+/* What no start needs to wait for. */
+static void begin_rest(struct nf_timer *timer)
+{
+    (void)timer;
+    vsock_init();
+}
+
+/* The program says what it has to say; what it sent goes out, then the VM ends as a process would that was told to. */
+static void __attribute__((noreturn)) end_as_asked(void)
+{
+    uint64_t end = cpu_ns() + GOODBYE_NS, timer;
+
+    if (stopping.hook)
+        stopping.hook(stopping.context);
+    while (cpu_ns() < end)
+        work(&timer);
+    nf_exit(STATUS_STOPPED);
+}
+
+void nf_on_stop(void (*hook)(void *context), void *context)
+{
+    stopping.hook = hook;
+    stopping.context = context;
 }
 
 static void __attribute__((noreturn)) run(void)
@@ -142,6 +179,8 @@ static void __attribute__((noreturn)) run(void)
 
         if (cpu_restored())
             restored();
+        if (vsock_stop_wanted())
+            end_as_asked();
         if (work(&timer)) {
             if (console_is_due())
                 console_flush();
@@ -173,6 +212,9 @@ void unikernel_main(const struct boot_info *info)
 
     cpu_init(info);
     heap_init(boot.free_start, boot.memory_bytes);
+    console_init();
+    if (!(boot.flags & BOOT_DIRECT) && !entropy_stir() && boot.flags & BOOT_WEAK_SEED)
+        nf_print(NF_LOG, "no entropy: neither RDSEED, RDRAND nor virtio-rng; sequence numbers can be foreseen\n");
     count = parse_parameters(parameters, arguments);
     if (count == 0)
         arguments[count++] = (char *)(uintptr_t) "unikernel";
@@ -182,6 +224,8 @@ void unikernel_main(const struct boot_info *info)
     status = nf_main(count, arguments);
     if (status != NF_RUN)
         nf_exit(status);
+    begin_later.fire = begin_rest;
+    nf_timer_start(&begin_later, cpu_ns() + REST_LATER_NS);
     boot_shared()->ready = 1; /* seen when the guest sleeps for the first time */
     if (!(boot.flags & BOOT_DIRECT))
         nf_print(NF_LOG, "unikernel: ready\n");

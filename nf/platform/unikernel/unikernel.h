@@ -33,6 +33,7 @@ static inline void port_out(uint16_t port, uint32_t value)
 }
 
 void cpu_init(const struct boot_info *info);
+void cpu_stir(const uint8_t bytes[32]); /* entropy beside the monitor's */
 bool cpu_restored(void); /* once after each restore from a snapshot: clock and entropy are the new ones */
 uint64_t cpu_ns(void); /* since boot */
 /* interrupts: boot_shared()->interrupts as it was before looking for work. until_ns: latest end; 0: none. */
@@ -60,6 +61,7 @@ uint64_t heap_left(void);
 /* ---- virtio.c: one queue of a virtio-mmio device, driver side ---- */
 
 enum { VQ_SIZE = 256 };
+enum { VIRTIO_CONSOLE = 3, VIRTIO_ENTROPY = 4, VIRTIO_VSOCK = 19 }; /* kinds */
 
 struct virtq {
     struct virtio *device;
@@ -94,6 +96,8 @@ struct virtio {
 uint64_t virtio_offers(uint64_t address, uint32_t kind);
 /* Resets the device, negotiates (wanted: bits the driver knows). False when it is not of that kind. */
 bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64_t wanted);
+/* The first device of that kind, begun. */
+bool virtio_find(struct virtio *device, uint32_t kind, uint64_t wanted);
 /* Queues from 0 on. What is added and published before virtio_ready() is the device's then. */
 bool virtio_queue(struct virtio *device, struct virtq *queue, uint16_t index);
 void virtio_ready(struct virtio *device);
@@ -107,6 +111,19 @@ void virtq_publish(struct virtq *queue);
 void *virtq_take(struct virtq *queue, uint32_t *ret_length);
 /* Whether the device shall interrupt for finished chains; after switching on, look once more. */
 void virtq_interrupts(struct virtq *queue, bool on);
+
+/* ---- console.c, entropy.c, vsock.c: each does nothing where there is no such device ---- */
+
+bool console_init(void);
+bool console_send(const char *text, size_t size); /* false: there is none */
+void console_settle(void);                        /* the device has read it all, or does not */
+
+bool entropy_stir(void); /* into the seed, as cpu_stir() does; false: there is no such device */
+
+void vsock_init(void);
+bool vsock_poll(void); /* true: there was work */
+void vsock_restored(void);
+bool vsock_stop_wanted(void); /* the host asked the program to end */
 
 /* ---- net.c: virtio-net as a lwIP interface ---- */
 

@@ -109,6 +109,19 @@ bool virtio_begin(struct virtio *device, uint64_t address, uint32_t kind, uint64
     return (r[REG_STATUS] & STATUS_FEATURES_OK) != 0;
 }
 
+bool virtio_find(struct virtio *device, uint32_t kind, uint64_t wanted)
+{
+    for (uint32_t i = 0; i < boot.device_count && i < BOOT_DEVICE_MAX; i++) {
+        if (boot.devices[i].kind != kind && boot.devices[i].kind != 0)
+            continue;
+        if (virtio_begin(device, boot.devices[i].address, kind, wanted)) {
+            device->acknowledge = !(boot.flags & BOOT_DIRECT);
+            return true;
+        }
+    }
+    return false;
+}
+
 uint8_t virtio_config(const struct virtio *device, unsigned offset)
 {
     volatile uint8_t *config = (volatile uint8_t *)device->registers + 0x100;

@@ -16,6 +16,8 @@ size_t mock_room = SIZE_MAX;
 char mock_output[MOCK_OUTPUT];
 size_t mock_output_size;
 void (*mock_exit)(int status);
+void (*mock_stop)(void *context);
+void *mock_stop_context;
 
 static struct nf_tcp connections[MOCK_CONNECTIONS];
 static size_t high; /* connections[high] and above were never used */
@@ -90,6 +92,12 @@ void nf_exit(int status)
     if (mock_exit)
         mock_exit(status);
     __builtin_trap();
+}
+
+void nf_on_stop(void (*hook)(void *context), void *context)
+{
+    mock_stop = hook;
+    mock_stop_context = context;
 }
 
 void *nf_alloc(size_t size)

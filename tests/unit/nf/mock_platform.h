@@ -37,6 +37,8 @@ extern uint64_t mock_time;
 extern size_t mock_room;              /* given to new connections */
 extern char mock_output[MOCK_OUTPUT]; /* both streams; emptied by the test */
 extern size_t mock_output_size;
+extern void (*mock_stop)(void *context); /* the program's, or NULL */
+extern void *mock_stop_context;
 extern void (*mock_exit)(int status); /* must not return */
 
 /* Lets time pass, firing timers in order and calling `writable` of those who want it before each. */

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-vsock (virtio 1.2, 5.10), as much as the control channel of abi/control.h needs: one stream at a time to
+ * CONTROL_PORT, messages of eight bytes. The host is trusted to speak virtio, yet a packet of any content does no harm.
+ * Begun a moment after the program's start, so that it costs no boot anything.
+ */
+#include "unikernel.h"
+
+#include "abi/control.h"
+
+enum { REQUEST = 1, RESPONSE, RESET, SHUTDOWN, DATA, CREDIT_UPDATE, CREDIT_REQUEST };
+enum { QUEUE_RX, QUEUE_TX, TYPE_STREAM = 1, SLOT_BYTES = 128, RX_SLOTS = 8, TX_SLOTS = 8 };
+
+struct packet {
+    uint64_t source_cid, target_cid;
+    uint32_t source_port, target_port;
+    uint32_t length;
+    uint16_t type, operation;
+    uint32_t flags;
+    uint32_t buffer, forwarded;
+    uint8_t data[SLOT_BYTES - 44];
+} __attribute__((packed));
+_Static_assert(sizeof(struct packet) == SLOT_BYTES, "one a slot");
+
+static struct {
+    struct virtio device;
+    struct virtq queues[2];
+    struct packet *slots; /* of RX, then of TX */
+    uint32_t free_tx;     /* bits */
+    bool there, open, stop;
+    uint32_t host_port, received;
+    struct control_message message;
+    uint32_t message_bytes;
+} vsock;
+
+static void offer(struct packet *p)
+{
+    const struct virtq_segment segment = {p, SLOT_BYTES, true};
+
+    virtq_add(&vsock.queues[QUEUE_RX], &segment, 1, p);
+}
+
+void vsock_init(void)
+{
+    if (!virtio_find(&vsock.device, VIRTIO_VSOCK, 0))
+        return;
+    vsock.slots = heap_page();
+    if (!vsock.slots || !virtio_queue(&vsock.device, &vsock.queues[QUEUE_RX], QUEUE_RX) ||
+        !virtio_queue(&vsock.device, &vsock.queues[QUEUE_TX], QUEUE_TX))
+        return;
+    vsock.free_tx = (1u << TX_SLOTS) - 1;
+    for (unsigned i = 0; i < RX_SLOTS; i++)
+        offer(&vsock.slots[i]);
+    virtq_interrupts(&vsock.queues[QUEUE_TX], false);
+    virtq_interrupts(&vsock.queues[QUEUE_RX], true);
+    virtq_publish(&vsock.queues[QUEUE_RX]);
+    virtio_ready(&vsock.device);
+    vsock.there = true;
+}
+
+/* The guest's own address: another one after a restore. */
+static uint64_t own_cid(void)
+{
+    uint64_t cid = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        cid |= (uint64_t)virtio_config(&vsock.device, i) << (8 * i);
+    return cid;
+}
+
+/* to: the packet that is answered. Without a free slot nothing is sent; the host asks again or gives up. */
+static void answer(const struct packet *to, uint16_t operation, const void *data, uint32_t length)
+{
+    struct packet *p;
+    uint32_t unused;
+
+    while ((p = virtq_take(&vsock.queues[QUEUE_TX], &unused)))
+        vsock.free_tx |= 1u << (p - vsock.slots - RX_SLOTS);
+    if (!vsock.free_tx)
+        return;
+    unsigned slot = (unsigned)__builtin_ctz(vsock.free_tx);
+    p = &vsock.slots[RX_SLOTS + slot];
+    *p = (struct packet){
+        .source_cid = own_cid(),
+        .target_cid = to->source_cid,
+        .source_port = to->target_port,
+        .target_port = to->source_port,
+        .length = length,
+        .type = TYPE_STREAM,
+        .operation = operation,
+        .buffer = RX_SLOTS * sizeof(p->data),
+        .forwarded = vsock.received,
+    };
+    __builtin_memcpy(p->data, data, length);
+    const struct virtq_segment segment = {p, 44 + length, false};
+    if (virtq_add(&vsock.queues[QUEUE_TX], &segment, 1, p))
+        vsock.free_tx &= ~(1u << slot);
+    virtq_publish(&vsock.queues[QUEUE_TX]);
+}
+
+static void give_up(const struct packet *p)
+{
+    answer(p, RESET, NULL, 0);
+    vsock.open = false;
+}
+
+static void take_message(const struct packet *p)
+{
+    struct control_message reply = {.type = vsock.message.type};
+
+    vsock.message_bytes = 0;
+    if (reply.type == CONTROL_READY) {
+        reply.value = (uint32_t)boot_shared()->ready;
+    } else if (reply.type == CONTROL_STOP) {
+        vsock.stop = true;
+    } else {
+        give_up(p);
+        return;
+    }
+    answer(p, DATA, &reply, sizeof(reply));
+}
+
+static void take_data(const struct packet *p)
+{
+    uint32_t length = p->length < sizeof(p->data) ? p->length : sizeof(p->data);
+
+    vsock.received += length;
+    for (uint32_t i = 0; i < length && vsock.open; i++) {
+        ((uint8_t *)&vsock.message)[vsock.message_bytes++] = p->data[i];
+        if (vsock.message_bytes == sizeof(vsock.message))
+            take_message(p);
+    }
+    if (vsock.open)
+        answer(p, CREDIT_UPDATE, NULL, 0);
+}
+
+static void take_packet(const struct packet *p)
+{
+    bool ours = vsock.open && p->target_port == CONTROL_PORT && p->source_port == vsock.host_port;
+
+    if (p->operation == RESET) {
+        if (ours)
+            vsock.open = false;
+    } else if (p->operation == REQUEST && p->target_port == CONTROL_PORT && !vsock.open) {
+        vsock.open = true;
+        vsock.host_port = p->source_port;
+        vsock.received = vsock.message_bytes = 0;
+        answer(p, RESPONSE, NULL, 0);
+    } else if (!ours) {
+        answer(p, RESET, NULL, 0);
+    } else if (p->operation == DATA) {
+        take_data(p);
+    } else if (p->operation == CREDIT_REQUEST) {
+        answer(p, CREDIT_UPDATE, NULL, 0);
+    } else if (p->operation != CREDIT_UPDATE) {
+        give_up(p);
+    }
+}
+
+bool vsock_poll(void)
+{
+    struct packet *p;
+    uint32_t length;
+    bool any = false;
+
+    if (!vsock.there)
+        return false;
+    while ((p = virtq_take(&vsock.queues[QUEUE_RX], &length))) {
+        take_packet(p);
+        offer(p);
+        any = true;
+    }
+    if (any) {
+        virtq_publish(&vsock.queues[QUEUE_RX]);
+        virtq_interrupts(&vsock.queues[QUEUE_RX], true);
+        virtio_acknowledge(&vsock.device);
+    }
+    return any;
+}
+
+/* The host's streams are gone with the machine it ran on. */
+void vsock_restored(void)
+{
+    vsock.open = false;
+}
+
+bool vsock_stop_wanted(void)
+{
+    return vsock.stop;
+}
