@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A warm QEMU: this library is loaded before QEMU's own code and holds its start between the dynamic linker's work
+ * (half of what a start costs: docs/decisions, "A warm QEMU") and main(), until the supervisor knows which guest it is.
+ *
+ * The C start code of every program calls __libc_start_main(); the one below takes its place, waits for one packet and
+ * calls the real one with the words that came. Runs in QEMU's process; the supervisor is the other end of the socket.
+ * Afterwards only the words are used, and the three functions at the end.
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "qemu/preload.h"
+
+typedef int (*program_main)(int, char **, char **);
+typedef int (*start_main)(program_main main, int argc, char **argv, void (*init)(void), void (*fini)(void),
+                          void (*rtld_fini)(void), void *stack_end);
+
+int __libc_start_main(program_main main, int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*rtld_fini)(void), void *stack_end) __attribute__((visibility("default")));
+
+static union {
+    struct preload_packet header;
+    char bytes[sizeof(struct preload_packet) + PRELOAD_BYTES_MAX];
+} packet;
+static char *words[PRELOAD_WORD_MAX + 1];
+
+/* The kernel gave the descriptors numbers as they were free; they go where the command line says. */
+static int place(const struct cmsghdr *c)
+{
+    size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    int fds[PRELOAD_FD_MAX];
+
+    if (n > PRELOAD_FD_MAX)
+        return -1;
+    memcpy(fds, CMSG_DATA(c), n * sizeof(int));
+    for (size_t i = 0; i < n; i++) {
+        if (fds[i] >= PRELOAD_FD_BASE || dup2(fds[i], PRELOAD_FD_BASE + (int)i) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < n; i++)
+        close(fds[i]);
+    return 0;
+}
+
+static int split(ssize_t size)
+{
+    char *at = packet.bytes + sizeof(packet.header), *end = packet.bytes + size;
+
+    if (size < (ssize_t)sizeof(packet.header) || packet.header.words > PRELOAD_WORD_MAX ||
+        packet.header.bytes != (size_t)size - sizeof(packet.header))
+        return -1;
+    for (uint32_t i = 0; i < packet.header.words; i++) {
+        char *stop = memchr(at, '\0', (size_t)(end - at));
+        if (!stop)
+            return -1;
+        words[i] = at;
+        at = stop + 1;
+    }
+    return 0;
+}
+
+static int wait_for_words(void)
+{
+    static _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * PRELOAD_FD_MAX)];
+    struct iovec iov = {.iov_base = packet.bytes, .iov_len = sizeof(packet.bytes)};
+    struct msghdr header = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+
+    if (write(PRELOAD_SOCKET, "w", 1) != 1)
+        return -1;
+    ssize_t n = recvmsg(PRELOAD_SOCKET, &header, 0);
+    if (n <= 0 || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || split(n) < 0)
+        return -1;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && place(c) < 0)
+            return -1;
+    close(PRELOAD_SOCKET);
+    close(PRELOAD_SOCKET + 1); /* this library's file */
+    return 0;
+}
+
+int __libc_start_main(program_main main, int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*rtld_fini)(void), void *stack_end)
+{
+    start_main next = (start_main)(uintptr_t)dlsym(RTLD_NEXT, "__libc_start_main");
+
+    if (!next || wait_for_words() < 0)
+        _exit(125);
+    unsetenv("LD_PRELOAD");
+    return next(main, (int)packet.header.words, words, init, fini, rtld_fini, stack_end);
+}
+
+/* ---- opening by name ---- */
+
+/*
+ * A descriptor that came with the packet stays what it is when QEMU opens it by name. The kernel would make a new one,
+ * by the file's permissions: QEMU 7.2 opens the file of a guest's memory for writing even to map it privately, so every
+ * restored guest would need to be able to write the snapshot that it shares with others.
+ */
+static int given(const char *path)
+{
+    static const char prefix[] = "/proc/self/fd/";
+    long number;
+    char *end;
+    int fd;
+
+    if (strncmp(path, prefix, sizeof(prefix) - 1) != 0)
+        return -1;
+    number = strtol(path + sizeof(prefix) - 1, &end, 10);
+    if (*end || number < PRELOAD_FD_BASE || number >= PRELOAD_FD_BASE + PRELOAD_FD_MAX)
+        return -1;
+    fd = fcntl((int)number, F_DUPFD_CLOEXEC, PRELOAD_FD_BASE);
+    if (fd >= 0)
+        lseek(fd, 0, SEEK_SET); /* as after an open */
+    return fd;
+}
+
+int open64(const char *path, int flags, ...) __attribute__((visibility("default")));
+int __open64_2(const char *path, int flags) __attribute__((visibility("default")));
+FILE *fopen64(const char *path, const char *mode) __attribute__((visibility("default")));
+
+int open64(const char *path, int flags, ...)
+{
+    int fd = given(path);
+    mode_t mode = 0;
+
+    if (flags & (O_CREAT | __O_TMPFILE)) {
+        va_list more;
+        va_start(more, flags);
+        mode = va_arg(more, mode_t);
+        va_end(more);
+    }
+    return fd >= 0 ? fd : openat(AT_FDCWD, path, flags | O_LARGEFILE, mode);
+}
+
+int __open64_2(const char *path, int flags)
+{
+    return open64(path, flags);
+}
+
+FILE *fopen64(const char *path, const char *mode)
+{
+    typedef FILE *(*opener)(const char *, const char *);
+    int fd = given(path);
+
+    if (fd >= 0)
+        return fdopen(fd, mode);
+    opener next = (opener)(uintptr_t)dlsym(RTLD_NEXT, "fopen64");
+    return next ? next(path, mode) : NULL;
+}
