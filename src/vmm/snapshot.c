@@ -65,6 +65,17 @@ static void describe_cpu(struct snapshot_cpu *ret)
     ret->features[5] = d;
 }
 
+void snapshot_seal(struct snapshot_header *h)
+{
+    h->magic = SNAPSHOT_MAGIC;
+    h->version = SNAPSHOT_VERSION;
+    h->header_bytes = sizeof(*h);
+    memset(h->monitor, 0, sizeof(h->monitor));
+    snprintf(h->monitor, sizeof(h->monitor), "%s", CORACLE_VERSION);
+    describe_cpu(&h->cpu);
+    h->checksum = checksum(h);
+}
+
 int snapshot_check(const struct snapshot_header *h, uint64_t file_bytes, struct error **err)
 {
     struct snapshot_cpu cpu;
@@ -156,11 +167,6 @@ static int describe(struct vm *vm, struct snapshot_header *h, struct error **err
     const struct boot_info *info = guest_memory_at(&vm->ram.memory, BOOT_INFO_ADDRESS, sizeof(*info));
 
     memset(h, 0, sizeof(*h));
-    h->magic = SNAPSHOT_MAGIC;
-    h->version = SNAPSHOT_VERSION;
-    h->header_bytes = sizeof(*h);
-    snprintf(h->monitor, sizeof(h->monitor), "%s", CORACLE_VERSION);
-    describe_cpu(&h->cpu);
     h->memory_bytes = vm->ram.memory.bytes;
     h->free_start = info ? info->free_start : 0;
     h->vcpu_count = 1;
@@ -169,7 +175,7 @@ static int describe(struct vm *vm, struct snapshot_header *h, struct error **err
         return error_set_errno(err, errno, "SNAPSHOT_UNUSABLE", "the processor's state cannot be read");
     for (unsigned i = 0; i < vm->device_count; i++)
         device_save(vm->devices[i], &h->devices[i]);
-    h->checksum = checksum(h);
+    snapshot_seal(h);
     return 0;
 }
 

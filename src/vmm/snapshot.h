@@ -43,6 +43,9 @@ _Static_assert(sizeof(struct snapshot_header) <= SNAPSHOT_MEMORY_OFFSET, "memory
 /* The vCPU and the devices stand still. file: empty and writable; borrowed. SNAPSHOT_UNUSABLE or NO_SPACE. */
 int snapshot_write(struct vm *vm, int file, struct error **err);
 
+/* Fills what describes the file itself: magic to processor, and the checksum over all of it. */
+void snapshot_seal(struct snapshot_header *header);
+
 /* Checks bytes of a file of file_bytes in all; nothing of them is trusted afterwards either (device_restore). */
 int snapshot_check(const struct snapshot_header *header, uint64_t file_bytes, struct error **err);
 

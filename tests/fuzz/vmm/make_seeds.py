@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of the monitor's fuzz targets: make_seeds.py CORPUS-ELF CORPUS-QUEUE CORPUS-MMIO. Run by hand."""
+"""Writes the seeds of the monitor's fuzz targets: make_seeds.py CORPUS-ELF CORPUS-QUEUE CORPUS-MMIO CORPUS-SNAPSHOT. Run by hand."""
 import os
 import struct
 import sys
@@ -81,7 +81,38 @@ MMIO = {
     "notify": write(0x50, 0) + write(0x50, 7) + write(0x30, 99) + write(0x44, 1),
 }
 
-for folder, seeds in zip(sys.argv[1:], (ELF, QUEUE, MMIO)):
+
+def state(queues, kind=1, accepted=1 << 32 | 1 << 29 | 1 << 15, status=15, own=b"", count=2, own_size=None):
+    """struct device_state; queues: (descriptors, available, used, size, next_available, next_used, ready)."""
+    out = struct.pack("<IIQIIIIII", kind, count, accepted, 0, 0, 0, status, 1, 0)
+    for q in (list(queues) + [(0,) * 7] * 8)[:8]:
+        out += struct.pack("<QQQHHHHHHHH", *q[:4], q[4], q[5], 0, 0, 0, 0, q[6])
+    return out + struct.pack("<II", len(own) if own_size is None else own_size, 0) + own.ljust(256, b"\0")
+
+
+def snapshot(device, memory=1 << 20, free_start=0x100000, vcpus=1, devices=1, ram=b""):
+    return struct.pack("<QQII", memory, free_start, vcpus, devices) + bytes(144 + 416) + device.ljust(8 * len(state([])), b"\0") + ram
+
+
+GOOD = [(0x1000, 0x2000, 0x3000, 8, 0, 0, 1), (0x5000, 0x6000, 0x7000, 8, 0, 0, 1)]
+RAM = QUEUE["chain"][1:2048]
+SNAPSHOT = {
+    "good": snapshot(state(GOOD), ram=RAM),
+    "indices": snapshot(state([(0x1000, 0x2000, 0x3000, 8, 65535, 4000, 1)] * 2), ram=RAM),
+    "outside": snapshot(state([(0xff000, 0xfff00, 0x100000, 256, 0, 0, 1)] * 2)),
+    "wraps": snapshot(state([(2**64 - 16, 2**64 - 2, 2**64 - 4, 8, 0, 0, 1)] * 2)),
+    "size": snapshot(state([(0x1000, 0x2000, 0x3000, 3, 0, 0, 1)] * 2)),
+    "not-negotiated": snapshot(state(GOOD, accepted=2**64 - 1)),
+    "other-kind": snapshot(state(GOOD, kind=2)),
+    "queues": snapshot(state(GOOD, count=8)),
+    "own": snapshot(state(GOOD, own_size=2**32 - 1)),
+    "needs-reset": snapshot(state(GOOD, status=79), ram=RAM),
+    "devices": snapshot(state(GOOD), devices=9),
+    "memory": snapshot(state(GOOD), memory=2**63),
+    "short": snapshot(state(GOOD))[:100],
+}
+
+for folder, seeds in zip(sys.argv[1:], (ELF, QUEUE, MMIO, SNAPSHOT)):
     os.makedirs(folder, exist_ok=True)
     for name, data in seeds.items():
         with open(os.path.join(folder, name), "wb") as f:

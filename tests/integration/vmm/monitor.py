@@ -112,7 +112,7 @@ class Monitor:
         opened = [here]
 
         def own(name):
-            opened.append(os.open(os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT | (os.O_TRUNC if name == "exit" else 0), 0o600))
+            opened.append(os.open(os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT | (os.O_TRUNC if name == "exit" else os.O_APPEND), 0o600))
             return opened[-1]
 
         fds = [own("exit"), listener.fileno()]

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the seeds of the monitor protocol's fuzz target: make_seeds.py FOLDER. Run by hand."""
+import os
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../integration/vmm"))
+import monitor
+
+MAC = bytes([2, 0, 0, 0, 0, 1])
+SEEDS = {
+    "prepare": (1, monitor.prepare()),
+    "load": (6, monitor.load(b"ip4=198.18.0.2/24 -- iperf -s", nics=[(MAC, 1, 1)])),
+    "load-all": (64, monitor.load(b"x", flags=255, boot=2, nics=[(MAC, 1, 8), (MAC, 2, 2), (MAC, 3, 8), (MAC, 0, 1)],
+                                  disks=[(1, 0, 0), (0, 1, 1)])),
+    "load-too-many": (64, monitor.load(b"", nics=[(MAC, 2, 8)] * 8)),
+    "load-size": (6, monitor.load(b"abc", size=0xffffffff)),
+    "load-two-strings": (5, monitor.load(b"a\0b")),
+    "snapshot": (1, monitor.message(monitor.SNAPSHOT)),
+    "status": (0, monitor.message(monitor.STATUS)),
+    "version": (0, monitor.message(monitor.STATUS, protocol=2)),
+    "vsock": (0, monitor.message(monitor.VSOCK, struct.pack("=II", 22, 0))),
+    "failed": (0, monitor.message(monitor.FAILED, struct.pack("=Ii4Q256s256s", 5, 22, 1, 2, 3, 4, b"why", b"hint"))),
+    "failed-endless": (0, monitor.message(monitor.FAILED, struct.pack("=Ii4Q", 99, -1, 1, 2, 3, 4) + b"x" * 512)),
+    "short": (0, b"\1\0\3"),
+}
+os.makedirs(sys.argv[1], exist_ok=True)
+for name, (fds, data) in SEEDS.items():
+    with open(os.path.join(sys.argv[1], name), "wb") as f:
+        f.write(bytes([fds]) + data)
