@@ -2,12 +2,14 @@
 /*
  * The container's root file system, as one detached mount: layers, idmapped to its uid range, and the writable layer.
  *
- * One read-only layer with mount points of its own needs no overlay: an idmapped clone is enough (some 20 us). Anything
- * else is an overlay of idmapped layers. Its options take descriptors since Linux 6.13; on older kernels the layers are
- * attached in a temporary copy of the stem namespace, whose paths overlayfs then resolves: nothing appears in the
- * host's mount namespace. The writable layer is a tmpfs of bounded size that outlives the shell: the launcher keeps it
- * mounted at instances/ID/writable. Nothing here follows a symlink of an image: layers are opened by digest below the
- * store's descriptor, and mount points are only looked at by name, one component, without following.
+ * Always an overlay of idmapped layers, of one read-only layer too: an idmapped clone alone would do for that (and save
+ * some 60 us and 20 KiB), but its inodes are those of every other instance of the image, and with them file locks and
+ * what inotify tells. An overlay has inodes of its own; the pages of the files stay shared. Its options take
+ * descriptors since Linux 6.13; on older kernels the layers are attached in a temporary copy of the stem namespace,
+ * whose paths overlayfs then resolves: nothing appears in the host's mount namespace. The writable layer is a tmpfs of
+ * bounded size that outlives the shell: the launcher keeps it mounted at instances/ID/writable. Nothing here follows a
+ * symlink of an image: layers are opened by digest below the store's descriptor, and mount points are only looked at by
+ * name, one component, without following.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -403,24 +405,12 @@ static int build_overlay(struct runtime *runtime, uint32_t uid_base, const struc
     return make_overlay(runtime, overlay, err);
 }
 
-/* The root of cloned layers: the one layer itself, or an overlay. */
-static int combine(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
-                   struct overlay *overlay, bool complete, bool *ret_fresh, struct error **err)
-{
-    if (root->read_only && root->layer_count == 1 && complete) {
-        overlay->lower_count = 0;
-        return overlay->lower[0];
-    }
-    overlay->skeleton = !complete && root->read_only;
-    return build_overlay(runtime, uid_base, root, instance_dirfd, overlay, ret_fresh, err);
-}
-
 int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
                struct root_mounts *ret_mounts, struct steps *steps, struct error **err)
 {
     struct overlay overlay = {.writable_fd = -1};
     uint64_t begun = monotonic_ns(), cloned;
-    bool complete = false, fresh = false, plain;
+    bool complete = false, fresh = false;
     int result, root_fd = -1;
 
     if (!root->layer_count || root->layer_count > LAYER_MAX)
@@ -429,13 +419,14 @@ int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_roo
     cloned = monotonic_ns();
     steps_add(steps, "layers", begun, cloned);
     if (!result) {
-        root_fd = combine(runtime, uid_base, root, instance_dirfd, &overlay, complete, &fresh, err);
+        /* a read-only overlay is of two layers at least */
+        overlay.skeleton = root->read_only && (!complete || root->layer_count == 1);
+        root_fd = build_overlay(runtime, uid_base, root, instance_dirfd, &overlay, &fresh, err);
         result = root_fd < 0 ? root_fd : 0;
     }
-    plain = !result && overlay.lower_count == 0;
     while (overlay.lower_count)
         close(overlay.lower[--overlay.lower_count]);
-    if (!result && !plain)
+    if (!result)
         steps_add(steps, "overlay", cloned, monotonic_ns());
     if (result || !fresh)
         overlay.writable_fd = close_fd(overlay.writable_fd);

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -315,6 +316,9 @@ static int escape_command(char **argv)
     report("mknod of memory", mknod("/tmp/mem", S_IFCHR | 0600, makedev(1, 1)));
     /* Anybody may make an overlay whiteout; only Landlock says no. */
     report("mknod of a whiteout", mknod("/dev/shm/whiteout", S_IFCHR | 0600, makedev(0, 0)));
+    close(open("/dev/shm/moved", O_WRONLY | O_CREAT, 0600));
+    report("rename that leaves a whiteout",
+           syscall(SYS_renameat2, AT_FDCWD, "/dev/shm/moved", AT_FDCWD, "/dev/shm/there", 4 /* RENAME_WHITEOUT */));
     report("AF_ALG socket", socket(38, SOCK_SEQPACKET, 0));
     report("AF_VSOCK socket", socket(40, SOCK_STREAM, 0));
     report("TIOCSTI", ioctl(0, TIOCSTI, "x"));
@@ -587,6 +591,29 @@ static int exhaust_command(char **argv)
     return 0;
 }
 
+/* Locks a file of the image, watches its directory, and says what it got and saw within the time. */
+static int shared_command(char **argv)
+{
+    int file = open("/guest", O_RDONLY), watch = inotify_init1(IN_NONBLOCK);
+    char events[4096];
+    ssize_t seen = 0, n;
+
+    inotify_add_watch(watch, "/etc", IN_OPEN | IN_ACCESS);
+    inotify_add_watch(watch, "/guest", IN_OPEN | IN_ACCESS);
+    printf("lock %d\n", flock(file, LOCK_EX | LOCK_NB) ? errno : 0);
+    fflush(stdout);
+    if (argv[1]) /* the other one: touches everything */
+        for (int i = 0; i < 10; i++) {
+            close(open("/etc/passwd", O_RDONLY));
+            n = read(open("/guest", O_RDONLY), events, sizeof(events));
+        }
+    usleep((useconds_t)atoi(argv[0]) * 1000);
+    while (!argv[1] && (n = read(watch, events, sizeof(events))) > 0)
+        seen += n;
+    printf("saw %zd\n", seen);
+    return 0;
+}
+
 static const struct {
     const char *name;
     int (*run)(char **argv);
@@ -598,7 +625,7 @@ static const struct {
                 {"memory", memory_command},     {"forks", forks_command},         {"burn", burn_command},
                 {"fill", fill_command},         {"terminal", terminal_command},   {"cat", cat_command},
                 {"syscalls", syscalls_command}, {"foreign", foreign_command},     {"ordinary", ordinary_command},
-                {"orphans", orphans_command},   {"exhaust", exhaust_command}};
+                {"orphans", orphans_command},   {"exhaust", exhaust_command},     {"shared", shared_command}};
 
 int main(int argc, char **argv)
 {
