@@ -41,7 +41,7 @@ static void ready(struct supervisor *s)
     if (s->ready)
         return;
     s->ready = true;
-    s->ready_ns = monotonic_ns();
+    s->ready_ns = now_ns();
     load_answer_ready(s);
 }
 

@@ -39,7 +39,7 @@ struct load {
 
 static uint64_t note_time(struct supervisor *s, unsigned i)
 {
-    return s->times[i] = monotonic_ns();
+    return s->times[i] = now_ns();
 }
 
 /* ---- PREPARE ---- */
@@ -394,7 +394,7 @@ static void take_settings(struct load *l)
 {
     struct supervisor *s = l->s;
     const struct monitor_load *q = l->request;
-    uint64_t ns = monotonic_ns() - s->tsc_base_ns, ticks = __rdtsc() - s->tsc_base;
+    uint64_t ns = now_ns() - s->tsc_base_ns, ticks = __rdtsc() - s->tsc_base;
 
     snprintf(s->name, sizeof(s->name), "%s", q->name);
     snprintf(s->id, sizeof(s->id), "%s", q->id);
@@ -529,7 +529,7 @@ bool load_guest(struct supervisor *s, struct monitor_message *m)
     keep(&l);
     s->phase = PHASE_RUNNING;
     s->beating = true;
-    s->beaten_ns = monotonic_ns();
+    s->beaten_ns = now_ns();
     if (s->machine.restore)
         agent_send_identity(s);
     if (!s->wait_ready) {

@@ -22,7 +22,7 @@ static struct supervisor supervisor; /* large, and used for the whole life */
 
 static int usage(void)
 {
-    printf("Usage: coracle-qemu [--version]\n"
+    printf("Usage: coracle-qemu --supervised | --version | --help\n"
            "Runs one machine in QEMU for coracle-launcher, which starts it with a socket as descriptor %d.\n"
            "$CORACLE_QEMU: the program to run instead of qemu-system-x86_64. Manual page: coracle-qemu(8)\n",
            MONITOR_SETUP_FD);
@@ -49,7 +49,7 @@ int main(int argc, char **argv)
         printf("coracle-qemu %s\n", CORACLE_VERSION);
         return EXIT_SUCCESS;
     }
-    if (argc != 1)
+    if (argc > 2 || (argc == 2 && strcmp(argv[1], "--supervised") != 0))
         return strcmp(argv[1], "--help") == 0 ? usage() : (usage(), EXIT_WRONG_OPTIONS);
     if (getsockopt(MONITOR_SETUP_FD, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET) {
         fprintf(stderr, "coracle-qemu: descriptor %d is no setup socket: it is started by coracle-launcher\n",
@@ -62,6 +62,6 @@ int main(int argc, char **argv)
     log_open("coracle-qemu", LOG_LEVEL_INFO);
     supervisor_init(&supervisor);
     supervisor.tsc_base = __rdtsc();
-    supervisor.tsc_base_ns = monotonic_ns();
+    supervisor.tsc_base_ns = now_ns();
     return supervisor_run(&supervisor);
 }

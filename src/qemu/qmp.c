@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "qemu/qmp.h"
 
-uint64_t monotonic_ns(void)
+uint64_t now_ns(void)
 {
     struct timespec now;
 
@@ -135,7 +135,7 @@ static void answered(struct qmp *q, struct qmp_message *m)
     if (id == q->beat)
         q->beat = 0;
     if (q->asked_ns)
-        q->asked_ns = id == q->last_id ? 0 : monotonic_ns();
+        q->asked_ns = id == q->last_id ? 0 : now_ns();
     if (id == 0 || id != q->waiting || q->answer.body)
         return;
     q->answer = *m;
@@ -220,7 +220,7 @@ static int send_command(struct qmp *q, const char *command, json_t *arguments, i
         return -ENOMEM;
     q->last_id++;
     if (!q->asked_ns)
-        q->asked_ns = monotonic_ns();
+        q->asked_ns = now_ns();
     return send_all(q, text, strlen(text), fd);
 }
 
@@ -235,10 +235,10 @@ static int failed(int r, const char *command, struct error **err)
 
 static int wait_for(struct qmp *q, int timeout_ms, bool (*done)(const struct qmp *))
 {
-    uint64_t end = monotonic_ns() + (uint64_t)timeout_ms * 1000000u;
+    uint64_t end = now_ns() + (uint64_t)timeout_ms * 1000000u;
 
     while (!done(q)) {
-        uint64_t now = monotonic_ns();
+        uint64_t now = now_ns();
         if (now >= end)
             return -ETIMEDOUT;
         int r = q->pump(q->context, (int)((end - now) / 1000000u) + 1);

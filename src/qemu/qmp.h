@@ -68,6 +68,6 @@ int qmp_beat(struct qmp *q);
 /* Takes what there is, at most one buffer of it. 0, -EPIPE (the end) or -EPROTO. */
 int qmp_read(struct qmp *q);
 
-uint64_t monotonic_ns(void);
+uint64_t now_ns(void);
 
 #endif

@@ -25,7 +25,7 @@ int save_capabilities(struct supervisor *s, bool memory_apart, struct error **er
 static int wait_status(struct supervisor *s, const char *query, int timeout_ms, int (*done)(const json_t *),
                        struct error **err)
 {
-    uint64_t end = monotonic_ns() + (uint64_t)timeout_ms * 1000000u;
+    uint64_t end = now_ns() + (uint64_t)timeout_ms * 1000000u;
 
     for (;;) {
         json_t *answer = NULL;
@@ -40,7 +40,7 @@ static int wait_status(struct supervisor *s, const char *query, int timeout_ms, 
         json_decref(answer);
         if (r)
             return r < 0 ? r : 0;
-        if (monotonic_ns() > end)
+        if (now_ns() > end)
             return error_set(err, ETIMEDOUT, "TIMEOUT", "snapshot: it takes too long");
         supervisor_turn(s, STEP_MS, false);
     }

@@ -213,7 +213,7 @@ static bool starved(struct supervisor *s, uint64_t silent_ns)
 
 static void check_life(struct supervisor *s)
 {
-    uint64_t now = monotonic_ns();
+    uint64_t now = now_ns();
 
     if (!s->beating)
         return;

@@ -60,7 +60,7 @@ class Machine:
         fd = theirs.fileno()
         # descriptor 3, as the launcher has it
         self.process = subprocess.Popen(
-            ["bash", "-c", f'exec 3<&{fd}; exec "$@"', "bash", *wrap, self.program], pass_fds=[fd],
+            ["bash", "-c", f'exec 3<&{fd}; exec "$@"', "bash", *wrap, self.program, "--supervised"], pass_fds=[fd],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})})
         theirs.close()
         Machine.running.append(self)
