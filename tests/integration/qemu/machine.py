@@ -149,10 +149,20 @@ class Machine:
                 raise AssertionError(f"no {text!r} in the log:\n{self.log()[-2000:]}")
             time.sleep(0.01)
 
+    def below(self):
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
+            return [int(word) for word in f.read().split()]
+
     def qemu(self):
         """pid of the QEMU below."""
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
-            return int(f.read().split()[0])
+        return self.below()[0]
+
+    @staticmethod
+    def links(pid):
+        try:
+            return os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            return []
 
     def ended(self, seconds=30):
         """Waits for the end; the status of the exit file as wait(2) gives it, None: nothing was written."""
@@ -161,9 +171,16 @@ class Machine:
         return int(text.split()[0]) if text.endswith(b"\n") else None
 
     def kill(self):
+        """SIGKILL, as the launcher does; QEMU ends after its supervisor, here without a pid namespace."""
+        below = self.below() if self.process.poll() is None else []
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        for pid in below:
+            for _ in range(500):
+                if not os.path.exists(f"/proc/{pid}/exe") or not self.links(pid):
+                    break
+                time.sleep(0.01)
         self.setup.close()
         for fd in (*self.logs, self.exit):
             os.close(fd)
