@@ -5,6 +5,7 @@
  * difference between native speed and emulation; everywhere it means that guest code can change no mapping.
  * Runs once, on the vCPU's thread, before the sandbox closes.
  */
+#include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -98,6 +99,9 @@ int direct_boot_memory(const struct guest_memory *ram, const struct direct_boot 
     struct boot_info info = boot->info;
     int r;
 
+    if (ram->bytes > guest_memory_low(ram))
+        return error_set(err, EINVAL, "INVALID_VALUE", "memory: %" PRIu64 " bytes; a unikernel has at most 3 GiB",
+                         ram->bytes);
     if (strlen(boot->parameters) >= BOOT_PARAMETERS_SIZE)
         return error_set(err, E2BIG, "INVALID_VALUE", "boot parameters: %zu bytes, at most %u fit",
                          strlen(boot->parameters), BOOT_PARAMETERS_SIZE - 1);
@@ -136,6 +140,18 @@ static struct kvm_segment segment(uint16_t selector, uint8_t type, uint8_t dpl, 
                                 .g = 1};
 }
 
+/*
+ * Loaded task registers are busy ones, and VT-x enters no guest with another. SVM does not look (AMD APM volume 2,
+ * 15.5.1), and its emulation by QEMU looks into the I/O bitmap of an available one only (check_io() in
+ * target/i386/tcg/seg_helper.c): there every port of a guest at CPL 3 would fault. KVM shows it as busy all the same.
+ */
+uint8_t direct_tss_type(void)
+{
+    unsigned a, b, c = 0, d;
+
+    return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & 1u << 2) ? 9 : 11;
+}
+
 static int set_special(int vcpu, struct error **err)
 {
     struct kvm_sregs s;
@@ -149,8 +165,11 @@ static int set_special(int vcpu, struct error **err)
     s.apic_base = DIRECT_APIC_BASE;
     s.cs = segment(BOOT_SELECTOR_USER_CODE, 11, 3, true);
     s.ss = s.ds = s.es = s.fs = s.gs = segment(BOOT_SELECTOR_USER_DATA, 3, 3, false);
-    s.tr = (struct kvm_segment){
-        .base = TABLE_TSS, .limit = TABLE_TSS_BYTES - 1, .selector = BOOT_SELECTOR_TSS, .type = 11, .present = 1};
+    s.tr = (struct kvm_segment){.base = TABLE_TSS,
+                                .limit = TABLE_TSS_BYTES - 1,
+                                .selector = BOOT_SELECTOR_TSS,
+                                .type = direct_tss_type(),
+                                .present = 1};
     s.gdt = (struct kvm_dtable){.base = TABLE_GDT, .limit = TABLE_GDT_BYTES - 1};
     s.idt = (struct kvm_dtable){.base = TABLE_IDT, .limit = 256 * 16 - 1};
     if (ioctl(vcpu, KVM_SET_SREGS, &s) < 0)

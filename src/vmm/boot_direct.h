@@ -24,4 +24,7 @@ int direct_boot_processor(int vcpu, struct error **err);
 /* Its general registers: the entry of the image that direct_boot_memory() loaded. */
 int direct_boot_registers(int vcpu, const struct guest_memory *ram, struct error **err);
 
+/* Of the segment in TR, for this host's processor. */
+uint8_t direct_tss_type(void);
+
 #endif

@@ -159,6 +159,10 @@ static void serve(int fd, struct monitor_message *request)
         monitor_send_done(fd, NULL, -1);
         return;
     case MONITOR_SNAPSHOT:
+        if (self.machine->vm->shape.ring0) { /* its interrupt controllers and vCPUs are not in the format */
+            refuse(fd, "only a unikernel can be written to a snapshot");
+            return;
+        }
         write_snapshot(fd, request->fds[0]);
         return;
     case MONITOR_MEMORY:

@@ -15,6 +15,8 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "vmm/boot_direct.h"
+#include "vmm/boot_pvh.h"
+#include "vmm/cpus.h"
 #include "vmm/devices/net.h"
 #include "vmm/guest_control.h"
 #include "vmm/machine.h"
@@ -32,7 +34,8 @@ uint64_t machine_now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool shared, struct error **err)
+int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool shared, const struct vm_shape *shape,
+                    struct error **err)
 {
     struct guest_ram ram = {.memfd = -1};
     auto_fd int kvm = kvm_fd;
@@ -46,7 +49,7 @@ int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool s
         return r;
     m->memory_ns = machine_now_ns();
     m->stage = MONITOR_STAGE_VM;
-    r = vm_create(kvm, &ram, &m->vm, err);
+    r = vm_create(kvm, &ram, shape, &m->vm, err);
     if (r < 0) {
         guest_ram_destroy(&ram);
         return r;
@@ -55,27 +58,33 @@ int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool s
     take_fd(&kvm);
     m->vm->kvm_fd = close_fd(m->vm->kvm_fd); /* it could make more VMs */
     r = vcpu_prepare(m->vm, err);
-    if (r == 0)
+    if (r == 0 && !shape->ring0)
         r = direct_boot_processor(m->vm->vcpu_fd, err);
     return r < 0 ? r : loop_create(&m->loop, err);
 }
 
 /* ---- load ---- */
 
-static int map_file(const struct machine_load *load, const uint8_t **ret, size_t *ret_size, struct error **err)
+int machine_map_file(int fd, const char *name, const uint8_t **ret, size_t *ret_size, struct error **err)
 {
     struct stat st;
 
-    if (fstat(load->kernel_fd, &st) < 0)
-        return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", load->kernel_name);
+    if (fstat(fd, &st) < 0)
+        return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", name);
     if (st.st_size == 0)
-        return error_set(err, EINVAL, "IMAGE_MALFORMED", "%s is empty", load->kernel_name);
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, load->kernel_fd, 0);
+        return error_set(err, EINVAL, "IMAGE_MALFORMED", "%s is empty", name);
+    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED)
-        return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", load->kernel_name);
+        return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", name);
     *ret = map;
     *ret_size = (size_t)st.st_size;
     return 0;
+}
+
+void machine_unmap_file(const uint8_t *map, size_t size)
+{
+    if (map)
+        munmap((void *)(uintptr_t)map, size);
 }
 
 static void fill_clock(struct vm *vm, struct boot_info *info)
@@ -117,25 +126,51 @@ static int fill_info(struct vm *vm, struct boot_info *info, struct error **err)
     return 0;
 }
 
-static int load_image(struct machine *m, const struct machine_load *load, struct error **err)
+static int load_direct(struct machine *m, const uint8_t *file, size_t size, const struct machine_load *load,
+                       struct error **err)
 {
-    struct direct_boot boot = {.parameters = load->parameters};
+    struct direct_boot boot = {.parameters = load->parameters, .file = file};
     struct vm *vm = m->vm;
     struct elf_image image;
-    size_t size = 0;
-    int r = map_file(load, &boot.file, &size, err);
+    int r = elf_read(file, size, vm->ram.memory.bytes, 0, &image, err);
 
-    if (r < 0)
-        return r;
-    r = elf_read(boot.file, size, vm->ram.memory.bytes, 0, &image, err);
     boot.image = &image;
     if (r == 0)
         r = fill_info(vm, &boot.info, err);
     if (r == 0)
         r = direct_boot_memory(&vm->ram.memory, &boot, err);
+    return r < 0 ? r : direct_boot_registers(vm->vcpu_fd, &vm->ram.memory, err);
+}
+
+static int load_kernel(struct machine *m, const uint8_t *file, size_t size, const struct machine_load *load,
+                       struct error **err)
+{
+    struct pvh_boot boot = {.file = file,
+                            .file_bytes = size,
+                            .parameters = load->parameters,
+                            .vcpus = m->vm->shape.vcpus,
+                            .devices = m->vm->device_count};
+    struct pvh_start start;
+    int r = 0;
+
+    if (load->initrd_fd >= 0)
+        r = machine_map_file(load->initrd_fd, "initrd", &boot.initrd, &boot.initrd_bytes, err);
     if (r == 0)
-        r = direct_boot_registers(vm->vcpu_fd, &vm->ram.memory, err);
-    munmap((void *)(uintptr_t)boot.file, size);
+        r = pvh_boot_memory(&m->vm->ram.memory, &boot, &start, err);
+    machine_unmap_file(boot.initrd, boot.initrd_bytes);
+    return r < 0 ? r : pvh_boot_registers(m->vm->vcpu_fd, &start, err);
+}
+
+static int load_image(struct machine *m, const struct machine_load *load, struct error **err)
+{
+    const uint8_t *file = NULL;
+    size_t size = 0;
+    int r = machine_map_file(load->kernel_fd, load->kernel_name, &file, &size, err);
+
+    if (r < 0)
+        return r;
+    r = (m->vm->shape.ring0 ? load_kernel : load_direct)(m, file, size, load, err);
+    machine_unmap_file(file, size);
     return r;
 }
 
@@ -231,12 +266,18 @@ int machine_confine(struct machine *m, struct error **err)
     int r;
 
     m->stage = MONITOR_STAGE_SANDBOX;
+    m->callbacks.console = output_byte;
+    m->callbacks.text = output_text;
+    m->callbacks.idle = output_flush;
     r = sandbox_privileges(err);
     if (r == 0)
         r = sandbox_files(err);
-    place_vcpu(loop_place(m->loop));
+    for (unsigned i = 0; i < m->vm->shape.vcpus; i++)
+        place_vcpu(loop_place(m->loop));
     if (r == 0)
         r = loop_start(m->loop, err);
+    if (r == 0)
+        r = cpus_start(m->vm, &m->callbacks, err);
     if (r < 0)
         return r;
     uint32_t calls[DEVICE_CALLS_MAX];
@@ -309,10 +350,6 @@ int machine_run(struct machine *m)
         m->callbacks.stop = stop;
         m->callbacks.context = m;
     }
-
-    m->callbacks.console = output_byte;
-    m->callbacks.text = output_text;
-    m->callbacks.idle = output_flush;
     vcpu_run(m->vm, &m->callbacks, &m->counters, &end);
     output_flush(NULL);
     loop_settle(m->loop); /* the last words on a virtio console */

@@ -37,16 +37,21 @@ struct machine_load {
     const char *kernel_name;
     int kernel_fd; /* borrowed: an image, or with restore a snapshot */
     bool restore;
+    int initrd_fd; /* borrowed; -1: none */
     const char *parameters;
     unsigned nic_count;
     struct machine_nic nics[MONITOR_NIC_MAX];
     struct machine_extras extras;
 };
 
-/* kvm_fd: taken over. */
-int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool shared, struct error **err);
+/* kvm_fd: taken over. shape: with ring 0 it takes kernels, without it unikernels through the direct entry. */
+int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool shared, const struct vm_shape *shape,
+                    struct error **err);
 /* On failure the machine is of no use any more. */
 int machine_load(struct machine *m, struct machine_load *load, struct error **err);
+/* A whole file, read-only. name: for words. */
+int machine_map_file(int fd, const char *name, const uint8_t **ret, size_t *ret_size, struct error **err);
+void machine_unmap_file(const uint8_t *map, size_t size); /* accepts NULL */
 /* No capability, no file, no system call but the listed: before the guest's first instruction. */
 int machine_confine(struct machine *m, struct error **err);
 /* Runs the guest to its end, says in the log how it ended. Returns the wait status (wait(2)) to be recorded. */

@@ -20,10 +20,12 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "vmm/boot_pvh.h"
 #include "vmm/devices/balloon.h"
 #include "vmm/machine.h"
 #include "vmm/options.h"
 #include "vmm/output.h"
+#include "vmm/probe.h"
 #include "vmm/sandbox.h"
 #include "vmm/supervised.h"
 
@@ -144,28 +146,52 @@ static int open_extras(const struct options *o, struct machine_extras *x, struct
     return open_disks(o, x, err);
 }
 
+/* The kernel decides what machine it gets: a unikernel one without ring 0. */
+static int choose_shape(int kernel_fd, const struct options *o, struct vm_shape *ret, struct error **err)
+{
+    enum kernel_kind kind = KERNEL_PVH;
+    const uint8_t *file = NULL;
+    size_t size = 0;
+    int r = machine_map_file(kernel_fd, o->kernel, &file, &size, err);
+
+    if (r == 0)
+        r = kernel_kind(file, size, &kind, err);
+    machine_unmap_file(file, size);
+    if (r < 0)
+        return r;
+    *ret = (struct vm_shape){.vcpus = o->vcpus, .ring0 = kind != KERNEL_UNIKERNEL || o->pvh};
+    if (!ret->ring0 && (o->vcpus > 1 || o->initrd))
+        return error_set(err, EINVAL, "INVALID_VALUE", "a unikernel has one vCPU and no initrd");
+    return 0;
+}
+
 static int start(struct machine *m, const struct options *o, struct error **err)
 {
     struct machine_load load = {.kernel_name = o->kernel, .parameters = o->parameters};
-    int r, kvm = open_kvm(err);
+    struct vm_shape shape;
+    auto_fd int kernel = open(o->kernel, O_RDONLY | O_CLOEXEC);
+    auto_fd int initrd = o->initrd ? open(o->initrd, O_RDONLY | O_CLOEXEC) : -1;
 
+    if (kernel < 0 || (o->initrd && initrd < 0))
+        return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", kernel < 0 ? o->kernel : o->initrd);
+    int r = choose_shape(kernel, o, &shape, err);
+    int kvm = r < 0 ? r : open_kvm(err);
     if (kvm < 0)
         return kvm;
-    r = machine_prepare(m, kvm, o->memory_bytes, false, err);
+    r = machine_prepare(m, kvm, o->memory_bytes, false, &shape, err);
     if (r == 0 && o->tap)
         r = add_tap(o, &load, err);
     if (r == 0)
         r = open_extras(o, &load.extras, err);
     if (r < 0)
         return r;
-    auto_fd int kernel = open(o->kernel, O_RDONLY | O_CLOEXEC);
-    if (kernel < 0)
-        return error_set_errno(err, errno, "IMAGE_NOT_FOUND", "%s", o->kernel);
     load.kernel_fd = kernel;
+    load.initrd_fd = initrd;
     r = machine_load(m, &load, err);
     if (r == 0 && o->balloon_bytes && balloon_set(m->balloon, o->balloon_bytes) < 0)
         r = error_set(err, ERANGE, "INVALID_VALUE", "--balloon: more than the guest's memory");
     kernel = close_fd(kernel);
+    initrd = close_fd(initrd);
     return r < 0 ? r : machine_confine(m, err);
 }
 
@@ -181,6 +207,8 @@ int main(int argc, char **argv)
     }
     if (o.supervised)
         return supervised_run();
+    if (o.probe)
+        return kvm_probe_print();
     if (!o.kernel)
         return EXIT_SUCCESS;
     int r = sandbox_begin(o.console_fd, o.input_fd, &err);

@@ -10,13 +10,13 @@
 #include "vmm/memory.h"
 
 #define RAM_BYTES_MIN (UINT64_C(1) << 20)
-#define RAM_BYTES_MAX (UINT64_C(3) << 30) /* device pages and the local APIC lie in the fourth GiB */
+#define RAM_BYTES_MAX (UINT64_C(1) << 40)
 
 static int check_size(uint64_t bytes, struct error **err)
 {
     if (bytes < RAM_BYTES_MIN || bytes % 4096 != 0 || bytes > RAM_BYTES_MAX)
         return error_set(err, EINVAL, "INVALID_VALUE",
-                         "memory: %" PRIu64 " bytes; at least 1 MiB, at most 3 GiB, and whole pages are needed", bytes);
+                         "memory: %" PRIu64 " bytes; at least 1 MiB, at most 1 TiB, and whole pages are needed", bytes);
     return 0;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's RAM: one region from guest physical 0. */
+/* The guest's RAM, one piece on the host. */
 #ifndef CORACLE_VMM_MEMORY_H
 #define CORACLE_VMM_MEMORY_H
 

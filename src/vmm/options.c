@@ -10,11 +10,16 @@
 #include <unistd.h>
 
 #include "vmm/options.h"
+#include "vmm/vm.h"
 
 static const struct option long_options[] = {
     {"kernel", required_argument, NULL, 'k'},
     {"memory", required_argument, NULL, 'm'},
     {"append", required_argument, NULL, 'a'},
+    {"initrd", required_argument, NULL, 'R'},
+    {"vcpus", required_argument, NULL, 'n'},
+    {"entry", required_argument, NULL, 'e'},
+    {"probe", no_argument, NULL, 'p'},
     {"tap", required_argument, NULL, 't'},
     {"mac", required_argument, NULL, 'M'},
     {"console", required_argument, NULL, 'c'},
@@ -32,15 +37,22 @@ static const struct option long_options[] = {
 };
 
 static const char usage[] =
-    "usage: coracle-vmm --kernel FILE [--memory SIZE] [--append PARAMETERS] [--tap NAME [--mac MAC]] [--console FD]\n"
+    "usage: coracle-vmm --kernel FILE [--initrd FILE] [--append PARAMETERS] [--memory SIZE] [--vcpus N]\n"
+    "                   [--tap NAME [--mac MAC]] [--console FD]\n"
     "                   [--disk FILE[,readonly|private]]... [--virtio-console] [--input FD] [--rng]\n"
     "                   [--vsock PATH [--cid N]] [--balloon[=SIZE]]\n"
+    "       coracle-vmm --probe\n"
     "\n"
-    "Runs a unikernel in a virtual machine of its own on /dev/kvm, until it ends.\n"
+    "Runs a unikernel or a kernel in a virtual machine of its own on /dev/kvm, until it ends.\n"
     "\n"
-    "  --kernel FILE        unikernel image\n"
+    "  --kernel FILE        unikernel image; or an ELF with a PVH entry (vmlinux) or a bzImage, where KVM has VT-x or "
+    "SVM\n"
+    "  --initrd FILE        initial file system of a kernel\n"
+    "  --vcpus N            processors of a kernel, 1 to 64 (default 1)\n"
+    "  --entry direct|pvh   how a unikernel is entered (default: direct)\n"
     "  --memory SIZE        guest memory, e.g. 8MiB or 6144KiB (default 16MiB)\n"
-    "  --append PARAMETERS  boot parameters: ip4=ADDRESS/PREFIX gw4=ADDRESS ip6=... -- PROGRAM ARGUMENT...\n"
+    "  --append PARAMETERS  a kernel's command line, or boot parameters of a unikernel:\n"
+    "                       ip4=ADDRESS/PREFIX gw4=ADDRESS ip6=... -- PROGRAM ARGUMENT...\n"
     "  --tap NAME           network through this tap of the present network namespace\n"
     "  --mac MAC            hardware address of the guest (default 02:00:00:00:00:01)\n"
     "  --console FD         descriptor the guest's output goes to (default 1)\n"
@@ -56,6 +68,7 @@ static const char usage[] =
     "  --balloon[=SIZE]     a balloon device: free memory goes back to the host; SIZE: so much is asked for at the "
     "start\n"
     "  --supervised         started by coracle-launcher, which says everything on descriptor 3; no other option\n"
+    "  --probe              runs nothing; says in one line of JSON what KVM this host has\n"
     "  --help, --version\n"
     "\n"
     "Ends with the guest's own exit status; 125 when it could not be started, 126 when it panicked or was reset,\n"
@@ -172,11 +185,40 @@ static int take_device_option(int c, const char *value, struct options *o, struc
     }
 }
 
+static int parse_vcpus(const char *text, unsigned *ret, struct error **err)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+
+    if (end == text || *end || n < 1 || n > VM_VCPU_MAX)
+        return invalid(err, "vcpus", text, "a number from 1 to 64");
+    *ret = (unsigned)n;
+    return 0;
+}
+
+static int parse_entry(const char *text, bool *ret, struct error **err)
+{
+    if (strcmp(text, "direct") != 0 && strcmp(text, "pvh") != 0)
+        return invalid(err, "entry", text, "direct or pvh");
+    *ret = strcmp(text, "pvh") == 0;
+    return 0;
+}
+
 static int take_option(int c, const char *value, struct options *o, struct error **err)
 {
     switch (c) {
     case 'k':
         o->kernel = value;
+        return 0;
+    case 'R':
+        o->initrd = value;
+        return 0;
+    case 'n':
+        return parse_vcpus(value, &o->vcpus, err);
+    case 'e':
+        return parse_entry(value, &o->pvh, err);
+    case 'p':
+        o->probe = true;
         return 0;
     case 'm':
         return parse_size("memory", value, &o->memory_bytes, err);
@@ -198,6 +240,7 @@ static int take_option(int c, const char *value, struct options *o, struct error
 int options_parse(int argc, char **argv, struct options *ret, struct error **err)
 {
     struct options o = {.parameters = "",
+                        .vcpus = 1,
                         .memory_bytes = 16 << 20,
                         .console_fd = STDOUT_FILENO,
                         .input_fd = -1,
@@ -216,7 +259,7 @@ int options_parse(int argc, char **argv, struct options *ret, struct error **err
         else
             r = take_option(c, optarg, &o, err);
     }
-    if (r == 0 && o.supervised ? argc != 2 : r == 0 && (!o.kernel || optind != argc)) {
+    if (r == 0 && o.supervised ? argc != 2 : r == 0 && ((!o.kernel && !o.probe) || optind != argc)) {
         r = error_set(err, EINVAL, "INVALID_VALUE", "%s%s", o.kernel ? "an argument too many: " : "--kernel is needed",
                       o.kernel ? argv[optind] : "");
         error_hint(err, "coracle-vmm --help");

@@ -13,7 +13,11 @@ struct options {
     const char *kernel;     /* NULL: only help or the version was wanted, and printed */
     const char *parameters; /* boot parameters */
     const char *tap;        /* NULL: no network device */
+    const char *initrd;     /* NULL: none */
     uint64_t memory_bytes;
+    unsigned vcpus;
+    bool pvh;   /* a unikernel too is entered as a kernel */
+    bool probe; /* say what KVM this is, run nothing */
     int console_fd;
     bool console, entropy, balloon;
     int input_fd; /* of the virtio console; -1: none */

@@ -69,12 +69,13 @@ static int prepare(struct error **err)
         self.machine.stage = MONITOR_STAGE_VM;
         return -ENODEV;
     }
-    if (p->boot != MONITOR_BOOT_UNIKERNEL)
-        return unsupported(err, "coracle-vmm boots unikernels only");
-    if (p->vcpus != 1)
+    if (p->boot != MONITOR_BOOT_UNIKERNEL && p->boot != MONITOR_BOOT_PVH && p->boot != MONITOR_BOOT_LINUX)
+        return unsupported(err, "coracle-vmm boots unikernels and kernels only");
+    if (p->vcpus != 1 && p->boot == MONITOR_BOOT_UNIKERNEL)
         return unsupported(err, "a unikernel has one vCPU");
+    const struct vm_shape shape = {.vcpus = p->vcpus, .ring0 = p->boot != MONITOR_BOOT_UNIKERNEL};
     return machine_prepare(&self.machine, take_fd(&self.message.fds[0]), p->memory_bytes,
-                           p->flags & MONITOR_MEMORY_SHARED, err);
+                           p->flags & MONITOR_MEMORY_SHARED, &shape, err);
 }
 
 static int take_nics(const struct monitor_load *l, const struct monitor_load_fds *at, struct machine_load *ret,
@@ -113,13 +114,17 @@ static void take_extras(const struct monitor_load *l, const struct monitor_load_
 
 static int check_support(const struct monitor_load *l, struct error **err)
 {
-    if (l->boot != MONITOR_BOOT_UNIKERNEL)
-        return unsupported(err, "coracle-vmm boots unikernels only");
+    bool ring0 = l->boot != MONITOR_BOOT_UNIKERNEL;
+
+    if (ring0 != self.machine.vm->shape.ring0)
+        return unsupported(err, ring0 ? "the machine was prepared for a unikernel" : "the machine was prepared for a kernel");
+    if (!ring0 && (l->flags & MONITOR_LOAD_INITRD))
+        return unsupported(err, "a unikernel has no initrd");
     for (unsigned i = 0; i < l->disk_count; i++)
         if (l->disks[i].format != 0)
             return unsupported(err, "coracle-vmm reads raw disks only");
-    if (l->flags & MONITOR_LOAD_INITRD)
-        return unsupported(err, "a unikernel has no initrd");
+    if (ring0 && (l->flags & MONITOR_LOAD_RESTORE))
+        return unsupported(err, "coracle-vmm restores unikernels only");
     return 0;
 }
 
@@ -144,6 +149,7 @@ static int load(struct error **err)
     what.restore = (l->flags & MONITOR_LOAD_RESTORE) != 0;
     what.kernel_fd = self.message.fds[at.kernel];
     take_extras(l, &at, &what.extras);
+    what.initrd_fd = at.initrd >= 0 ? self.message.fds[at.initrd] : -1;
     r = take_nics(l, &at, &what, err);
     if (r == 0)
         r = machine_load(&self.machine, &what, err);

@@ -20,7 +20,9 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "vmm/cpus.h"
 #include "vmm/device_setup.h"
+#include "vmm/pc.h"
 #include "vmm/vcpu.h"
 
 #ifndef sigev_notify_thread_id
@@ -89,9 +91,8 @@ static struct device *device_at(struct vm *vm, uint64_t address, uint64_t *ret_o
     return vm->devices[index];
 }
 
-static void handle_mmio(struct vm *vm)
+static void handle_mmio(struct vm *vm, struct kvm_run *run)
 {
-    struct kvm_run *run = vm->run;
     unsigned length = run->mmio.len <= 8 ? run->mmio.len : 8;
     uint64_t offset = 0, value = 0;
     struct device *device = device_at(vm, run->mmio.phys_addr, &offset);
@@ -155,12 +156,12 @@ static void fill_panic(struct vm *vm, struct vcpu_result *ret)
 }
 
 /* Where a guest was that reset itself: for its developer. */
-static void describe_registers(struct vm *vm, struct vcpu_result *ret)
+static void describe_registers(const struct vm_vcpu *cpu, struct vcpu_result *ret)
 {
     struct kvm_regs regs;
     struct kvm_sregs special;
 
-    if (ioctl(vm->vcpu_fd, KVM_GET_REGS, &regs) < 0 || ioctl(vm->vcpu_fd, KVM_GET_SREGS, &special) < 0)
+    if (ioctl(cpu->fd, KVM_GET_REGS, &regs) < 0 || ioctl(cpu->fd, KVM_GET_SREGS, &special) < 0)
         return;
     ret->panic.rip = regs.rip;
     ret->panic.rsp = regs.rsp;
@@ -255,11 +256,13 @@ void vcpu_pause(struct vm *vm)
     syscall(SYS_tgkill, getpid(), pausing.thread, SIGUSR1);
     while (sem_wait(&pausing.parked) < 0)
         ;
+    cpus_pause();
 }
 
 void vcpu_resume(struct vm *vm)
 {
     (void)vm;
+    cpus_resume();
     __atomic_store_n(&pausing.wanted, false, __ATOMIC_SEQ_CST);
     sem_post(&pausing.go);
     while (sem_wait(&pausing.left) < 0) /* so that the next pause finds it running */
@@ -290,33 +293,34 @@ static bool handle_interrupted(struct vm *vm, const struct vcpu_callbacks *callb
         ret->status = (uint32_t)stop_signal;
         return false;
     }
+    if (vm->shape.ring0) /* halted in KVM, which knows its timers */
+        return !cpus_ended(ret);
     return ioctl(vm->vcpu_fd, KVM_SET_MP_STATE, &state) == 0;
 }
 
-/* Returns whether to go on. */
-static bool handle_exit(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu_counters *counters,
-                        struct vcpu_result *ret)
+bool vcpu_handle_exit(struct vm *vm, const struct vm_vcpu *cpu, const struct vcpu_callbacks *callbacks,
+                      struct vcpu_counters *counters, struct vcpu_result *ret)
 {
-    switch (vm->run->exit_reason) {
+    switch (cpu->run->exit_reason) {
     case KVM_EXIT_IO:
         counters->pio++;
-        return handle_port(vm, callbacks, counters, ret);
+        return vm->shape.ring0 ? pc_port(vm, cpu->run, callbacks, ret) : handle_port(vm, callbacks, counters, ret);
     case KVM_EXIT_MMIO:
         counters->mmio++;
-        handle_mmio(vm);
+        handle_mmio(vm, cpu->run);
         return true;
     case KVM_EXIT_SHUTDOWN:
     case KVM_EXIT_SYSTEM_EVENT:
         ret->end = VCPU_RESET;
-        describe_registers(vm, ret);
+        describe_registers(cpu, ret);
         return false;
     case KVM_EXIT_INTR:
     case KVM_EXIT_HLT:
         counters->other++;
         return true;
     default:
-        snprintf(ret->words, sizeof(ret->words), "KVM exit %u", vm->run->exit_reason);
-        describe_registers(vm, ret);
+        snprintf(ret->words, sizeof(ret->words), "KVM exit %u", cpu->run->exit_reason);
+        describe_registers(cpu, ret);
         return false;
     }
 }
@@ -324,6 +328,7 @@ static bool handle_exit(struct vm *vm, const struct vcpu_callbacks *callbacks, s
 void vcpu_run(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu_counters *counters,
               struct vcpu_result *ret)
 {
+    const struct vm_vcpu cpu = {.fd = vm->vcpu_fd, .run = vm->run};
     bool on = true;
 
     *ret = (struct vcpu_result){.end = VCPU_FAILED};
@@ -331,7 +336,7 @@ void vcpu_run(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu
         __atomic_store_n(&vm->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     while (on) {
         if (ioctl(vm->vcpu_fd, KVM_RUN, 0) == 0) {
-            on = handle_exit(vm, callbacks, counters, ret);
+            on = vcpu_handle_exit(vm, &cpu, callbacks, counters, ret);
             continue;
         }
         counters->interrupted++;

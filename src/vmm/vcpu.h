@@ -39,6 +39,10 @@ struct vcpu_callbacks {
 void vcpu_run(struct vm *vm, const struct vcpu_callbacks *callbacks, struct vcpu_counters *counters,
               struct vcpu_result *ret);
 
+/* What KVM_RUN of any vCPU came back for. Returns whether to go on; else *ret says how the guest ended. */
+bool vcpu_handle_exit(struct vm *vm, const struct vm_vcpu *cpu, const struct vcpu_callbacks *callbacks,
+                      struct vcpu_counters *counters, struct vcpu_result *ret);
+
 /* Any other thread: returns when no guest code runs and no exit is being handled, until vcpu_resume(). What a guest was
  * doing is complete then: its state can be read. A signal that ends the run ends the pause. */
 void vcpu_pause(struct vm *vm);

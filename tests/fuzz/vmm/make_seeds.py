@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of the monitor's fuzz targets: make_seeds.py CORPUS-ELF CORPUS-QUEUE CORPUS-MMIO CORPUS-SNAPSHOT. Run by hand."""
+"""Writes the seeds of the monitor's fuzz targets: make_seeds.py CORPUS-ELF CORPUS-QUEUE CORPUS-MMIO CORPUS-SNAPSHOT
+CORPUS-BOOT. Run by hand."""
 import os
 import struct
 import sys
@@ -27,6 +28,40 @@ ELF = {
     "table-outside": elf([TEXT], phoff=760),
     "writable-text": elf([(1, 7, 512, 0x100000, 16, 16)]),
     "short": elf([TEXT])[:63],
+}
+
+
+def bzimage(**fields):
+    f = dict(sectors=1, flag=0xaa55, jump=0x66, magic=b"HdrS", version=0x20f, flags=1, initrd=0x7fffffff, xflags=1,
+             parameters=2047, preferred=0x1000000, init=0x100000)
+    f.update(fields)
+    out = bytearray(0x400 + 0x300)
+    out[0x1f1], out[0x201], out[0x211] = f["sectors"], f["jump"], f["flags"]
+    for form, at, name in (("<H", 0x1fe, "flag"), ("<H", 0x206, "version"), ("<I", 0x22c, "initrd"), ("<H", 0x236, "xflags"),
+                           ("<I", 0x238, "parameters"), ("<Q", 0x258, "preferred"), ("<I", 0x260, "init")):
+        struct.pack_into(form, out, at, f[name])
+    out[0x202:0x206] = f["magic"]
+    return bytes(out)
+
+
+def boot(image, parameters=b"console=ttyS0", vcpus=1, devices=1):
+    return bytes([vcpus, devices]) + parameters + b"\0" + image
+
+
+PVH = elf([TEXT, (4, 4, 512, 0, 20, 20)], struct.pack("<III4sI", 4, 4, 18, b"Xen\0", 0x100010))
+BOOT = {
+    "bzimage": boot(bzimage(), devices=0x88, vcpus=63),
+    "pvh": boot(PVH, b"a=b -- init", devices=0x83),
+    "pvh-low": boot(elf([(1, 5, 512, 0x1000, 256, 256), (4, 4, 512, 0, 20, 20)],
+                        struct.pack("<III4sI", 4, 4, 18, b"Xen\0", 0x1010))),
+    "long-parameters": boot(bzimage(parameters=20), b"x" * 300),
+    "huge-init": boot(bzimage(init=0xffffffff)),
+    "wraps": boot(bzimage(preferred=2**64 - 4096)),
+    "setup-outside": boot(bzimage(sectors=64)),
+    "small-init": boot(bzimage(init=16)),
+    "old": boot(bzimage(version=0x20b)),
+    "jump": boot(bzimage(jump=255)),
+    "initrd-nowhere": boot(bzimage(initrd=0x100), devices=0x80),
 }
 
 
@@ -112,7 +147,7 @@ SNAPSHOT = {
     "short": snapshot(state(GOOD))[:100],
 }
 
-for folder, seeds in zip(sys.argv[1:], (ELF, QUEUE, MMIO, SNAPSHOT)):
+for folder, seeds in zip(sys.argv[1:], (ELF, QUEUE, MMIO, SNAPSHOT, BOOT)):
     os.makedirs(folder, exist_ok=True)
     for name, data in seeds.items():
         with open(os.path.join(folder, name), "wb") as f:
