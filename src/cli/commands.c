@@ -52,6 +52,7 @@ const struct command *const all_commands[] = {
     &command_image_inspect,
     &command_image_rm,
     &command_build,
+    &command_pack,
     &command_network_ls,
     &command_network_create,
     &command_network_inspect,

@@ -29,7 +29,9 @@ extern const struct command command_plan, command_apply;
 /* doctor.c, up.c */
 extern const struct command command_doctor, command_up, command_down;
 /* programs.c: other programs behind this one's name */
-extern const struct command command_bench, command_build;
+extern const struct command command_bench, command_pack;
+/* build.c */
+extern const struct command command_build;
 /* about.c, help.c */
 extern const struct command command_version, command_completion, command_help;
 

@@ -17,4 +17,9 @@ char *helper_find(const char *name);
 /* Whether name is on the PATH; for tools of others. */
 bool program_on_path(const char *name);
 
+struct cli;
+
+/* Replaces this process by the program (with --explain: prints the command); returns only on failure. */
+int program_become(struct cli *cli, const char *name, char **words, size_t count, struct error **err);
+
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench and build: programs of their own that are started under this one's name, connection settings passed on. */
+/* bench and pack: programs of their own that are started under this one's name, connection settings passed on. */
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -122,7 +122,7 @@ static void export_connection(const struct cli *cli)
 }
 
 /* Replaces this process; returns only on failure. */
-static int become(struct cli *cli, const char *name, char **words, size_t count, struct error **err)
+int program_become(struct cli *cli, const char *name, char **words, size_t count, struct error **err)
 {
     auto_free char *path = program_find(name, err);
     char **argv;
@@ -165,14 +165,14 @@ static int run_bench(struct cli *cli, const struct args *args, struct error **er
     }
     if (cli->json)
         words[count++] = (char *)"--format=json";
-    r = become(cli, "coracle-bench", words, count, err);
+    r = program_become(cli, "coracle-bench", words, count, err);
     free(words);
     return r;
 }
 
-static int run_build(struct cli *cli, const struct args *args, struct error **err)
+static int run_pack(struct cli *cli, const struct args *args, struct error **err)
 {
-    return become(cli, "pack-image", args->words, args->word_count, err);
+    return program_become(cli, "pack-image", args->words, args->word_count, err);
 }
 
 const struct command command_bench = {
@@ -187,16 +187,16 @@ const struct command command_bench = {
     .run = run_bench,
 };
 
-const struct command command_build = {
-    .name = "build",
+const struct command command_pack = {
+    .name = "pack",
     .section = "Images and networks",
-    .synopsis = "[OPTIONS] ...",
-    .summary = "Pack an application as a container image",
-    .examples = "  coracle build -o fw.oci.tar -r fw:1 -e /firewall ./firewall=/firewall",
-    .text = "Starts pack-image, which has the options: coracle build --help. Makes an OCI archive of files and "
-            "directories, "
-            "from scratch and reproducibly; coracle image import takes it.",
+    .synopsis = "[OPTIONS] FILE...",
+    .summary = "Pack files as an image",
+    .examples = "  coracle pack -o fw.oci.tar -r fw:1 -e /firewall ./firewall=/firewall",
+    .text = "Starts pack-image, which has the options: coracle pack --help. Makes an OCI archive of files and "
+            "directories, from scratch and reproducibly; coracle image import takes it. coracle build makes one from "
+            "sources.",
     .max_words = -1,
     .raw = true,
-    .run = run_build,
+    .run = run_pack,
 };

@@ -17,7 +17,7 @@ while read -r name; do
     run coracle help $name
     expect_status 0
     expect_out "Usage: coracle $name"
-    case $name in bench | build) continue ;; esac
+    case $name in bench | pack) continue ;; esac
     run coracle $name --help
     expect_status 0
     expect_out "Usage: coracle $name"
@@ -213,7 +213,7 @@ for page in "$WORK/coracle.1" "${0%/*}"/../../../docs/man/*.[58]; do
     fi
 done
 
-case_is "bench and build hand words and connection on to their programs"
+case_is "bench and pack hand words and connection on to their programs"
 mkdir "$WORK/bin"
 cp "$(command -v coracle)" "$WORK/bin"
 for program in coracle-bench pack-image; do
@@ -223,12 +223,12 @@ done
 run "$WORK/bin/coracle" --token secret --json bench --technology container --runs 3
 expect_status 7
 expect_out_is "coracle-bench --technology container --runs 3 --format=json at $CORACLE_HOST with secret"
-run "$WORK/bin/coracle" build --output x.tar app
+run "$WORK/bin/coracle" pack --output x.tar app
 expect_out_is "pack-image --output x.tar app at $CORACLE_HOST with "
 rm "$WORK/bin/pack-image"
 mkdir "$WORK/bin/alone"
 mv "$WORK/bin/coracle" "$WORK/bin/alone"
-run "$WORK/bin/alone/coracle" build
+run "$WORK/bin/alone/coracle" pack
 if [ ! -x /usr/local/libexec/coracle/pack-image ] && [ ! -x /usr/libexec/coracle/pack-image ]; then
     expect_status 64
     expect_err "pack-image is not installed"
