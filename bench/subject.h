@@ -17,7 +17,7 @@
 #include "bench/options.h"
 #include "bench/probe/flood.h"
 
-enum subject_start { SUBJECT_START_DEFAULT, SUBJECT_START_COLD, SUBJECT_START_POOL };
+enum subject_start { SUBJECT_START_DEFAULT, SUBJECT_START_COLD, SUBJECT_START_POOL, SUBJECT_START_SNAPSHOT };
 
 struct subject_instance {
     char id[80];        /* what destroy() needs: an id or a name */
@@ -77,7 +77,7 @@ struct subject {
     const char *reference; /* the draft's row beside it, NULL: none */
     char accelerator[16];
     char version[96];
-    bool has_pool;
+    bool has_pool, has_snapshots;
     bool peer;
     bool available;
     char why_not[512]; /* when not available: in words */

@@ -14,6 +14,10 @@ enum { APART_MS = 100, QUIET_MS = 3, TIMEOUT_MS = 15000, CLOCK_STEP_MAX_NS = 200
 
 static bool supports(const struct subject *subject, const char *mode, const char **ret_why)
 {
+    if (strcmp(mode, "snapshot") == 0) {
+        *ret_why = subject->peer ? "this peer has no snapshots to start from" : "this technology has none";
+        return subject->has_snapshots;
+    }
     if (strcmp(mode, "pool") != 0 || subject->has_pool)
         return true;
     *ret_why = subject->peer ? "this peer has no warm pool" : "the warm pool is switched off on this host (pool_depth)";
@@ -60,6 +64,13 @@ static void judge(struct outcome *o, bool seen, int64_t stamp, int64_t t0, const
         outcome_set(o, (double)(stamp - t0) / 1e6);
 }
 
+static enum subject_start start_of(const char *mode)
+{
+    if (strcmp(mode, "pool") == 0)
+        return SUBJECT_START_POOL;
+    return strcmp(mode, "snapshot") == 0 ? SUBJECT_START_SNAPSHOT : SUBJECT_START_COLD;
+}
+
 static void sample(struct measurement *m, const char *mode, struct outcome *outcomes)
 {
     struct subject *s = m->subject;
@@ -70,7 +81,7 @@ static void sample(struct measurement *m, const char *mode, struct outcome *outc
 
     /* The kernel takes a removed network namespace apart in the background: not to be measured in the next run. */
     poll(NULL, 0, APART_MS);
-    int r = s->ops->prepare(s, strcmp(mode, "pool") == 0 ? SUBJECT_START_POOL : SUBJECT_START_COLD, true, &err);
+    int r = s->ops->prepare(s, start_of(mode), true, &err);
 
     if (r == 0)
         r = flood_start(&s->target, QUIET_MS, &flood, &err);
@@ -90,7 +101,7 @@ static void sample(struct measurement *m, const char *mode, struct outcome *outc
     judge(&outcomes[1], result.has_syn_ack, result.syn_ack_ns, instance.t0_ns, &result, "SYN-ACK");
 }
 
-static const char *const modes[] = {"cold", "pool", NULL};
+static const char *const modes[] = {"cold", "pool", "snapshot", NULL};
 static const char *const outputs[] = {"rst", "syn_ack", NULL};
 
 const struct metric metric_instantiation = {
@@ -103,7 +114,8 @@ const struct metric metric_instantiation = {
         "stamp. rst: a closed port refuses, the network stack is there. syn_ack: the application's port accepts, "
         "the function serves. The flood runs on a raw packet socket beside the bridge, sends to both ports "
         "every 40 us, and must have been unanswered for 3 ms before the call. cold: everything is made for "
-        "this call. pool: namespaces, interface and mounts were made ahead. Runs are interleaved, 100 ms apart, so "
+        "this call. pool: namespaces, interface and mounts, or the machine and its memory, were made ahead. snapshot: the guest "
+        "comes from one that was booted before and written down, with an identity of its own. Runs are interleaved, 100 ms apart, so "
         "that "
         "the end of one is not measured in the next; warm-up runs are dropped.",
     .modes = modes,

@@ -21,6 +21,7 @@ struct coracle {
     struct http http;
     struct http_request request; /* the next create call */
     char image[256];
+    char guest[16]; /* the variant of the image this technology runs */
     char cgroup_file[256]; /* "" : no memory controller */
     int daemon_pid, launcher_pid;
 };
@@ -44,7 +45,27 @@ static const char *text_of(const json_t *object, const char *key)
     return text ? text : "";
 }
 
-static int check_technology(struct subject *s, const json_t *host, struct error **err)
+static const char *first_text(const json_t *list)
+{
+    const char *text = json_string_value(json_array_get(list, 0));
+
+    return text ? text : "";
+}
+
+static bool has_text(const json_t *list, const char *wanted)
+{
+    json_t *item;
+    size_t i;
+
+    json_array_foreach(list, i, item)
+    {
+        if (json_string_value(item) && strcmp(json_string_value(item), wanted) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int check_technology(struct subject *s, struct coracle *c, const json_t *host, struct error **err)
 {
     json_t *technology;
     size_t i;
@@ -54,6 +75,8 @@ static int check_technology(struct subject *s, const json_t *host, struct error 
         if (strcmp(text_of(technology, "name"), s->technology) != 0)
             continue;
         snprintf(s->accelerator, sizeof(s->accelerator), "%s", text_of(technology, "accelerator"));
+        snprintf(c->guest, sizeof(c->guest), "%s", first_text(json_object_get(technology, "guests")));
+        s->has_snapshots = has_text(json_object_get(technology, "start_modes"), "snapshot");
         if (json_is_true(json_object_get(technology, "available")))
             return 0;
         error_set(err, ENOTSUP, "TECHNOLOGY_UNAVAILABLE", "%s", text_of(technology, "why_not"));
@@ -64,7 +87,8 @@ static int check_technology(struct subject *s, const json_t *host, struct error 
     return error_set(err, ENOTSUP, "UNKNOWN_TECHNOLOGY", "this version of Coracle has no driver for it yet");
 }
 
-/* An address near the end of the network, where the address management, which counts from the front, comes last. */
+/* An address near the end of the network, where the address management, which counts from the front, comes last; a
+ * different one for each technology, since their long-lived instances run beside each other. */
 static int choose_address(struct subject *s, struct coracle *c, struct error **err)
 {
     json_t *network = NULL;
@@ -82,7 +106,8 @@ static int choose_address(struct subject *s, struct coracle *c, struct error **e
     r = prefix >= 8 && prefix <= 28 && inet_aton(cidr, &base) &&
         inet_aton(text_of(network, "gateway4"), &s->target.source);
     if (r)
-        s->target.address.s_addr = htonl((ntohl(base.s_addr) | (UINT32_MAX >> prefix)) - ADDRESS_FROM_END);
+        s->target.address.s_addr =
+            htonl((ntohl(base.s_addr) | (UINT32_MAX >> prefix)) - ADDRESS_FROM_END - subject_serial());
     else
         error_set(err, EPROTO, "PROTOCOL_ERROR", "network default: no usable IPv4 range and gateway");
     json_decref(network);
@@ -146,11 +171,11 @@ static int ensure_image(struct coracle *c, const struct bench_options *options, 
     int r;
 
     percent_encode(c->image, encoded, sizeof(encoded));
-    snprintf(path, sizeof(path), "/v1/images/%s", encoded);
+    snprintf(path, sizeof(path), "/v1/images/%s?guest=%s", encoded, c->guest);
     r = http_call(&c->http, "GET", path, NULL, NULL, &missing);
     if (r == 0)
         return 0;
-    if (r != -ENOENT || !options->archive) {
+    if (r != -ENOENT || !options->archive || strcmp(c->guest, "process") != 0) {
         if (err)
             *err = missing;
         else
@@ -181,7 +206,7 @@ static int connect_and_check(struct subject *s, struct coracle *c, const struct 
     snprintf(s->target.netns, sizeof(s->target.netns), "%s", text_of(host, "fabric_netns"));
     s->has_pool = json_integer_value(json_object_get(json_object_get(host, "pool"), "depth")) > 0;
     find_accounts(c, host);
-    r = check_technology(s, host, err);
+    r = check_technology(s, c, host, err);
     json_decref(host);
     return r;
 }
@@ -210,7 +235,7 @@ static int coracle_open(struct subject *s, const struct bench_options *options, 
 }
 
 /* A refill under way would share the processor with what is timed next: full, or unchanged for 20 ms. */
-static int wait_for_pool(struct coracle *c, struct error **err)
+static int wait_for_pool(struct coracle *c, bool snapshot, struct error **err)
 {
     struct timespec pause = {0, 5000000};
     int64_t since = monotonic_ns(), changed = since;
@@ -225,6 +250,8 @@ static int wait_for_pool(struct coracle *c, struct error **err)
             return r;
         pool = json_object_get(host, "pool");
         ready = json_integer_value(json_object_get(pool, "ready"));
+        if (snapshot && json_integer_value(json_object_get(pool, "snapshots")) == 0)
+            ready = 0;
         depth = json_integer_value(json_object_get(pool, "depth"));
         json_decref(host);
         if (ready != before)
@@ -234,18 +261,22 @@ static int wait_for_pool(struct coracle *c, struct error **err)
             return 0;
         nanosleep(&pause, NULL);
     }
-    return error_set(err, ETIMEDOUT, "TIMEOUT", "no warm shell was ready within %d s", POOL_WAIT_MS / 1000);
+    return error_set(err, ETIMEDOUT, "TIMEOUT", "no %s was ready within %d s", snapshot ? "snapshot" : "warm shell",
+                     POOL_WAIT_MS / 1000);
 }
 
 static int coracle_prepare(struct subject *s, enum subject_start start, bool fixed_address, struct error **err)
 {
     static const char *const modes[] = {
-        [SUBJECT_START_DEFAULT] = "auto", [SUBJECT_START_COLD] = "cold", [SUBJECT_START_POOL] = "pool"};
+        [SUBJECT_START_DEFAULT] = "auto", [SUBJECT_START_COLD] = "cold", [SUBJECT_START_POOL] = "pool",
+        [SUBJECT_START_SNAPSHOT] = "snapshot"};
     struct coracle *c = s->state;
     auto_free char *text = NULL;
     char name[64];
     json_t *d;
-    int r = start == SUBJECT_START_POOL ? wait_for_pool(c, err) : 0;
+    int r = start == SUBJECT_START_POOL || start == SUBJECT_START_SNAPSHOT
+                ? wait_for_pool(c, start == SUBJECT_START_SNAPSHOT, err)
+                : 0;
 
     if (r < 0)
         return r;
@@ -356,7 +387,7 @@ static int coracle_image_bytes(struct subject *s, uint64_t *ret_bytes, struct er
     int r;
 
     percent_encode(c->image, encoded, sizeof(encoded));
-    snprintf(path, sizeof(path), "/v1/images/%s", encoded);
+    snprintf(path, sizeof(path), "/v1/images/%s?guest=%s", encoded, c->guest);
     r = http_call(&c->http, "GET", path, NULL, &image, err);
     if (r < 0)
         return r;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of section 4.2, with the second column (SYN-ACK) and the warm pool as rows of their own. */
+/* The table of section 4.2, with the second column (SYN-ACK) and the warm pool and snapshots as rows of their own. */
 #include <string.h>
 
 #include "bench/tables/table.h"
@@ -55,11 +55,12 @@ static void build(const struct results *r, struct table *t)
     for (size_t i = 0; i < r->subject_count; i++) {
         for (size_t j = 0; j < r->cell_count; j++) {
             const struct cell *c = &r->cells[j];
-            bool pool = strncmp(c->variant, "pool", 4) == 0;
+            bool prepared = strncmp(c->variant, "cold", 4) != 0;
+            bool snapshot = strncmp(c->variant, "snapshot", 8) == 0;
 
             if (c->subject != &r->subjects[i] || c->metric != &metric_instantiation || !strstr(c->variant, "/rst"))
                 continue;
-            if (!pool || (c->subject->available && !c->subject->peer))
+            if (!prepared || (c->subject->available && !c->subject->peer && (!snapshot || c->subject->has_snapshots)))
                 add_row(r, t, c);
         }
     }

@@ -85,6 +85,7 @@ struct driver_ops {
     const char *name;
     uint32_t guest_kinds;        /* bit set of enum guest_kind */
     uint32_t verbs;              /* bit set of enum verb */
+    uint32_t start_modes;        /* bit set of 1 << enum start_mode: where a start may take its shell from */
     /* Can it run here; if not, why. Pure: facts were gathered by the launcher. */
     void (*probe)(const struct host_facts *, struct technology_state *ret);
     /* Descriptor and image to plan. Pure: network addresses are already in nics. image is NULL for a driver that

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "daemon/internal.h"
+#include "model/spec_parse.h"
 
 static const char *const controller_names[] = {
     [CONTROLLER_CPU] = "cpu",   [CONTROLLER_CPUSET] = "cpuset", [CONTROLLER_MEMORY] = "memory",
@@ -38,6 +39,22 @@ static void render_technology(struct core *core, const struct technology *t, str
         if (!(t->driver->verbs & verb_names[i].bit))
             continue;
         buffer_printf(out, "%s\"%s\"", any ? "," : "", verb_names[i].name);
+        any = true;
+    }
+    buffer_text(out, "],\"start_modes\":[");
+    any = false;
+    for (int mode = START_AUTO; mode <= START_SNAPSHOT; mode++) {
+        if (!(t->driver->start_modes >> mode & 1))
+            continue;
+        buffer_printf(out, "%s\"%s\"", any ? "," : "", start_mode_name((enum start_mode)mode));
+        any = true;
+    }
+    buffer_printf(out, "],\"guests\":[");
+    any = false;
+    for (int v = 0; v < VARIANT_COUNT; v++) {
+        if (!(variants_of(t->guest_kind) >> v & 1))
+            continue;
+        buffer_printf(out, "%s\"%s\"", any ? "," : "", variant_name((enum image_variant)v));
         any = true;
     }
     buffer_text(out, "]}");

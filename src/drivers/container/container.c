@@ -166,11 +166,6 @@ static int check_limits(const struct limits *l, const struct host_facts *facts, 
 
 static int check_host(const struct vnf_spec *spec, const struct host_facts *facts, struct error **err)
 {
-    if (spec->start_mode == START_SNAPSHOT) {
-        error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "start_mode: a container has no snapshot to start from");
-        error_hint(err, "use start_mode auto or pool");
-        return -ENOTSUP;
-    }
     if (spec->port_count && !facts->publish) {
         error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "ports: publishing is not configured on this host");
         error_hint(err, "set publish = ADDRESS in host.conf and restart the launcher, or leave ports out: instances "
@@ -225,6 +220,7 @@ const struct driver_ops container_driver = {
     .name = "container",
     .guest_kinds = GUEST_PROCESS,
     .verbs = VERB_STOP | VERB_PAUSE | VERB_UPDATE | VERB_EXEC | VERB_LOGS | VERB_CONSOLE | VERB_STATS,
+    .start_modes = 1 << START_AUTO | 1 << START_COLD | 1 << START_POOL,
     .probe = container_probe,
     .plan = container_plan,
     .make_executor = NULL, /* the launcher executes: it needs privileges */

@@ -482,6 +482,7 @@ static int fake_make_executor(struct sd_event *loop, struct executor **ret, stru
 const struct driver_ops fake_driver = {
     .name = "fake",
     .guest_kinds = GUEST_FAKE,
+    .start_modes = 1 << START_AUTO | 1 << START_COLD | 1 << START_POOL | 1 << START_SNAPSHOT,
     .verbs = VERB_STOP | VERB_PAUSE | VERB_UPDATE | VERB_EXEC | VERB_LOGS | VERB_CONSOLE | VERB_STATS,
     .probe = fake_probe,
     .plan = fake_plan,
