@@ -106,6 +106,10 @@ static void look_at_kvm(const struct launcher *l, struct host_facts *f)
     char path[4096], text[OUTPUT_MAX] = "", ring0[16];
     int r;
 
+    if (l->options.no_kvm) {
+        snprintf(f->kvm_why_not, sizeof(f->kvm_why_not), "host.conf says kvm = no");
+        return;
+    }
     if (access("/dev/kvm", F_OK) < 0) {
         snprintf(f->kvm_why_not, sizeof(f->kvm_why_not), "there is no /dev/kvm");
         return;

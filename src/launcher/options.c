@@ -114,6 +114,10 @@ static int set_key(struct options *o, const char *key, const char *value)
         o->pool_depth = (unsigned)n;
         return 0;
     }
+    if (strcmp(key, "kvm") == 0) {
+        o->no_kvm = strcmp(value, "no") == 0;
+        return o->no_kvm || strcmp(value, "yes") == 0 ? 0 : -EINVAL;
+    }
     if (strcmp(key, "snapshot_count") == 0) {
         if (set_number(value, POOL_DEPTH_MAX, &n) < 0)
             return -EINVAL;

@@ -20,6 +20,7 @@ struct options {
     bool help, version;
     /* host.conf */
     unsigned pool_depth;
+    bool no_kvm; /* machines are emulated although there is KVM */
     unsigned snapshot_count; /* machine images a snapshot to start from is kept of */
     char uplink[NETLINK_NAME_SIZE]; /* "": none */
     bool publish;

@@ -449,10 +449,10 @@ static void *fill(void *context)
             break;
         if ((e = overfull(p)))
             drop_one(l, e);
+        else if (template_missing(l))
+            make_template(l);
         else if ((e = lacking(p)))
             fill_one(l, e);
-        else
-            make_template(l);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
