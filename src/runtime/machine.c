@@ -45,6 +45,7 @@ struct machine {
     _Alignas(16) unsigned char stack[4096]; /* of the child until its exec */
 };
 
+static const uint64_t no_signals; /* a kernel's sigset_t */
 static const char *const monitor_env[] = {"PATH=/usr/bin:/bin", NULL};
 
 static CHILD_CODE bool enter_namespaces(const struct monitor_arguments *a)
@@ -81,6 +82,8 @@ static CHILD_CODE __attribute__((noreturn, used)) void monitor_run(const void *a
     child_call(SYS_dup3, setup, SETUP_FD, 0, 0, 0);
     child_call(SYS_dup3, program, EXEC_FD, O_CLOEXEC, 0, 0);
     child_call(SYS_close_range, EXEC_FD + 1, ~0u, 0, 0, 0);
+    /* all were blocked for the clone; nobody knows this process yet, so none is pending for the launcher's handlers */
+    child_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&no_signals, 0, sizeof(no_signals), 0);
     if (ready && take_uid(a))
         child_call(SYS_execveat, EXEC_FD, (long)"", (long)a->argv, (long)monitor_env, AT_EMPTY_PATH);
     for (;;)

@@ -90,6 +90,38 @@ expect_status 0
 run in_fabric ping -c 2 -i 0.2 -W 2 "$ADDRESS"
 expect_status 0
 
+case_is "from the warm pool, and from a snapshot: each guest is somebody of its own"
+wait_for_pool() { # FIELD
+    for i in {1..100}; do
+        [ "$(curl -s --unix-socket "$RUN/api.sock" http://x/v1/host |
+            python3 -c 'import json, sys; print(json.load(sys.stdin)["pool"][sys.argv[1]])' "$1")" -gt 0 ] && return
+        sleep 0.1
+    done
+}
+address_of() { coracle inspect --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["networks"][0]["ipv4"])'; }
+wait_for_pool ready
+run coracle run --name warm --on unikernel.kvm -m 24m --start-mode pool coracle/iperf
+expect_status 0
+expect_err "(warm pool)"
+run in_fabric ping -c 2 -i 0.2 -W 2 "$(address_of warm)"
+expect_status 0
+if [ "$ACCELERATOR" != tcg ]; then
+    wait_for_pool snapshots
+    for name in one two; do
+        run coracle run --name $name --on unikernel.kvm -m 24m --start-mode snapshot coracle/iperf
+        expect_status 0
+        expect_err "(snapshot)"
+    done
+    for name in one two; do
+        run in_fabric ping -c 2 -i 0.2 -W 2 "$(address_of $name)"
+        expect_status 0
+        run in_fabric timeout 20 iperf -c "$(address_of $name)" -t 0.5
+        expect_status 0
+        expect_out_like '([0-9.]+) [GM]bits/sec'
+    done
+fi
+run coracle rm -f warm one two
+
 case_is "the daemon and the launcher are killed: the guest does not notice, and is found again"
 PID=$(coracle inspect --json vm | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')
 in_fabric ping -i 0.05 -c 60 -W 1 "$ADDRESS" >"$WORK/ping" 2>&1 &
