@@ -177,11 +177,12 @@ static int load_image(struct machine *m, const struct machine_load *load, struct
 static int add_network(struct machine *m, struct machine_nic *nic, struct error **err)
 {
     struct device *net;
-    int r = net_create(&m->vm->ram.memory, nic->tap_fd, nic->mac, &net, err);
 
+    nic->net.memory_fd = m->vm->ram.memfd;
+    int r = net_create(&m->vm->ram.memory, &nic->net, &net, err);
     if (r < 0)
         return r;
-    take_fd(&nic->tap_fd);
+    nic->net = net_options_none(); /* its descriptors are the device's */
     r = vm_add_device(m->vm, net, err);
     return r < 0 ? r : net_attach(net, m->loop, err);
 }

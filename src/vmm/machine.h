@@ -9,6 +9,7 @@
 
 #include "monitor/protocol.h"
 #include "vmm/devices/loop.h"
+#include "vmm/devices/net.h"
 #include "vmm/machine_devices.h"
 #include "vmm/vcpu.h"
 
@@ -28,8 +29,7 @@ struct machine {
 uint64_t machine_now_ns(void);
 
 struct machine_nic {
-    uint8_t mac[6];
-    int tap_fd; /* taken over; -1: no wire */
+    struct net_options net; /* its descriptors are taken over */
 };
 
 /* What main.c's options and a LOAD have in common. */

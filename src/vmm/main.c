@@ -68,9 +68,10 @@ static int add_tap(const struct options *o, struct machine_load *load, struct er
 {
     struct machine_nic *nic = &load->nics[load->nic_count++];
 
-    memcpy(nic->mac, o->mac, sizeof(nic->mac));
-    nic->tap_fd = open_tap(o->tap, err);
-    return nic->tap_fd < 0 ? nic->tap_fd : 0;
+    nic->net = net_options_none();
+    memcpy(nic->net.mac, o->mac, sizeof(nic->net.mac));
+    nic->net.tap_fds[0] = open_tap(o->tap, err);
+    return nic->net.tap_fds[0] < 0 ? nic->net.tap_fds[0] : 0;
 }
 
 /* A description of its own, so that what this process does not wait for, others may: a pipe or terminal is opened

@@ -12,6 +12,7 @@
 #include <linux/kvm.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <linux/vhost.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -86,22 +87,38 @@ int sandbox_files(struct error **err)
 /* ---- seccomp ---- */
 
 static const uint32_t calls[] = {
-    SYS_ioctl,                                                  /* the requests below only */
-    SYS_tgkill,                                                 /* of this process: the vCPU is interrupted */
-    SYS_readv,         SYS_writev,       SYS_read,   SYS_write, /* tap; event descriptors, console, log */
-    SYS_epoll_pwait,   SYS_sched_yield,  SYS_futex,             /* device thread; locks */
-    SYS_sched_setaffinity,                                      /* device thread: place.c */
-    SYS_timer_settime, SYS_rt_sigreturn,                        /* the guest's deadlines */
-    SYS_clock_gettime, SYS_getpid,       SYS_sendto,            /* log: time, name, journal */
-    SYS_ftruncate,                                              /* log: the older of the two files */
-    SYS_poll,          SYS_accept4,      SYS_recvmsg,           /* control thread: the launcher asks */
-    SYS_sendmsg,       SYS_close,        SYS_pwrite64,          /* and is answered; a snapshot */
+    SYS_ioctl,  /* the requests below only */
+    SYS_tgkill, /* of this process: the vCPU is interrupted */
+    SYS_readv,
+    SYS_writev,
+    SYS_read,
+    SYS_write, /* tap; event descriptors, console, log */
+    SYS_epoll_pwait,
+    SYS_sched_yield,
+    SYS_futex,             /* device thread; locks */
+    SYS_sched_setaffinity, /* device thread: place.c */
+    SYS_timer_settime,
+    SYS_rt_sigreturn, /* the guest's deadlines */
+    SYS_clock_gettime,
+    SYS_getpid,
+    SYS_sendto,    /* log: time, name, journal */
+    SYS_ftruncate, /* log: the older of the two files */
+    SYS_poll,
+    SYS_accept4,
+    SYS_recvmsg, /* control thread: the launcher asks */
+    SYS_sendmsg,
+    SYS_close,
+    SYS_pwrite64,        /* and is answered; a snapshot */
     SYS_restart_syscall, /* the kernel's own, for a wait that a freeze or a stop interrupted */
     SYS_exit_group,
 };
 _Static_assert(sizeof(calls) / sizeof(calls[0]) == SANDBOX_CALL_COUNT, "the allow list grew: is that wanted?");
 
-static const uint32_t requests[] = {KVM_RUN, KVM_SET_MP_STATE, KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_FPU, TUNSETOFFLOAD};
+static const uint32_t requests[] = {KVM_RUN, KVM_SET_MP_STATE, KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_FPU, TUNSETOFFLOAD,
+                                    TUNSETQUEUE, /* the driver's wishes */
+                                    /* vhost-net, when the driver is ready or resets; its memory was told before */
+                                    VHOST_SET_FEATURES, VHOST_SET_VRING_NUM, VHOST_SET_VRING_BASE, VHOST_SET_VRING_ADDR,
+                                    VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_NET_SET_BACKEND};
 
 #if defined(__SANITIZE_ADDRESS__)
 static const uint32_t sanitizer_calls[] = {SYS_mmap,     SYS_munmap,      SYS_madvise,        SYS_mprotect,

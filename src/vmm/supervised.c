@@ -78,17 +78,35 @@ static int prepare(struct error **err)
                            p->flags & MONITOR_MEMORY_SHARED, &shape, err);
 }
 
+static int take_nic(const struct monitor_nic *nic, int *fds, struct net_options *ret, struct error **err)
+{
+    *ret = net_options_none();
+    memcpy(ret->mac, nic->mac, sizeof(ret->mac));
+    ret->pairs = nic->queues;
+    ret->control = nic->queues > 1;
+    for (unsigned i = 0; i < nic->queues && nic->backend != MONITOR_NET_NONE; i++) {
+        if (nic->backend == MONITOR_NET_TAP || nic->backend == MONITOR_NET_VHOST)
+            ret->tap_fds[i] = take_fd(&fds[i]);
+        if (nic->backend == MONITOR_NET_VHOST)
+            ret->vhost_fds[i] = take_fd(&fds[nic->queues + i]);
+    }
+    if (nic->backend != MONITOR_NET_VHOST_USER)
+        return 0;
+    ret->user_fd = take_fd(&fds[0]);
+    if (self.machine.vm->ram.memfd < 0)
+        return unsupported(err, "vhost-user needs a machine prepared with shared memory");
+    return 0;
+}
+
 static int take_nics(const struct monitor_load *l, const struct monitor_load_fds *at, struct machine_load *ret,
                      struct error **err)
 {
+    int r = 0;
+
     ret->nic_count = l->nic_count;
-    for (unsigned i = 0; i < l->nic_count; i++) {
-        if (l->nics[i].backend > MONITOR_NET_TAP || l->nics[i].queues != 1)
-            return unsupported(err, "coracle-vmm has network devices over one tap queue only");
-        memcpy(ret->nics[i].mac, l->nics[i].mac, sizeof(ret->nics[i].mac));
-        ret->nics[i].tap_fd = at->nics[i] < 0 ? -1 : take_fd(&self.message.fds[at->nics[i]]);
-    }
-    return 0;
+    for (unsigned i = 0; r == 0 && i < l->nic_count; i++)
+        r = take_nic(&l->nics[i], at->nics[i] < 0 ? NULL : &self.message.fds[at->nics[i]], &ret->nics[i].net, err);
+    return r;
 }
 
 static void take_extras(const struct monitor_load *l, const struct monitor_load_fds *at, struct machine_extras *ret)

@@ -207,7 +207,7 @@ int vm_add_device(struct vm *vm, struct device *device, struct error **err)
         return error_set(err, ENOSPC, "INVALID_VALUE", "more than %d devices in one VM", VM_DEVICE_MAX);
     }
     vm->devices[vm->device_count++] = device;
-    for (unsigned q = 0; q < device->ops->queue_count; q++) {
+    for (unsigned q = 0; q < device->queue_count; q++) {
         struct kvm_ioeventfd notify = {
             .datamatch = q,
             .addr = address + REG_QUEUE_NOTIFY,

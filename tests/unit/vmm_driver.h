@@ -106,7 +106,7 @@ static inline void driver_begin(struct driver *v, uint64_t features)
         driver_set(v, 0x20, (uint32_t)(features >> (32 * half)));
     }
     driver_set(v, 0x70, 11);
-    for (unsigned q = 0; q < v->device->ops->queue_count; q++)
+    for (unsigned q = 0; q < v->device->queue_count; q++)
         driver_ring(v, q);
     driver_set(v, 0x70, 15);
 }
@@ -138,7 +138,7 @@ static inline void driver_run(struct driver *v)
 
     for (unsigned round = 0; worked && round < 1000; round++) {
         worked = false;
-        for (unsigned q = 0; q < v->device->ops->queue_count; q++) {
+        for (unsigned q = 0; q < v->device->queue_count; q++) {
             pthread_mutex_lock(&v->device->lock);
             if (virtqueue_has_work(&v->device->queues[q].ring))
                 worked |= v->device->ops->notified(v->device, q);

@@ -79,6 +79,12 @@ static bool receive(struct device *d)
     return r > 0;
 }
 
+static bool ready(struct device *d, unsigned index)
+{
+    (void)index;
+    return receive(d);
+}
+
 static bool notified(struct device *d, unsigned queue)
 {
     return queue == QUEUE_RX ? receive(d) : transmit(d);
@@ -117,5 +123,5 @@ int console_create(const struct guest_memory *memory, const struct console_outpu
 
 int console_attach(struct device *d, struct loop *loop, struct error **err)
 {
-    return loop_add(loop, d, console_of(d)->input_fd, receive, err);
+    return loop_add(loop, d, console_of(d)->input_fd, ready, err);
 }

@@ -17,7 +17,7 @@
 #include "base/error.h"
 #include "virtqueue/queue.h"
 
-enum { DEVICE_QUEUE_MAX = 8, DEVICE_QUEUE_SIZE = 256, DEVICE_PAGE = 4096 };
+enum { DEVICE_QUEUE_MAX = 17, DEVICE_QUEUE_SIZE = 256, DEVICE_PAGE = 4096 };
 
 /* Device types (virtio 1.2, section 5). */
 enum virtio_type {
@@ -64,7 +64,7 @@ struct device;
 struct device_ops {
     const char *name;
     enum virtio_type type;
-    unsigned queue_count;
+    unsigned queue_count; /* at least so many: device.queue_count */
     /* Its work can wait some tens of microseconds: while the device thread polls for packets it is looked at seldom. */
     bool patient;
     /* The driver is ready (DRIVER_OK), queues are enabled; called with the lock held. NULL: nothing to do. */
@@ -105,6 +105,8 @@ struct device {
     uint32_t config_generation;
     int irq_fd; /* irqfd: one write raises the device's vector */
     struct device_queue queues[DEVICE_QUEUE_MAX];
+    unsigned queue_count;
+    bool outside; /* its data is moved by the kernel or another process, which also raises its interrupt */
     uint64_t interrupts, notifications; /* counted for statistics */
     uint64_t failures;                  /* protocol errors of the guest */
     const uint32_t *calls; /* system calls of its data path beyond those every VM makes, 0 at the end; NULL: none */
@@ -142,6 +144,9 @@ int device_restore(struct device *device, const struct device_state *from, struc
 /* Common part of every constructor. Makes irq_fd and notify_fds. */
 int device_init(struct device *device, const struct device_ops *ops, const struct guest_memory *memory,
                 uint64_t features, struct error **err);
+/* More queues than its kind has at least; before it is wired. */
+int device_add_queues(struct device *device, unsigned count, struct error **err);
+void device_end(struct device *device); /* the common part's end, without ops->destroy: a constructor that failed */
 void device_destroy(struct device *device); /* accepts NULL; calls ops->destroy, which frees */
 
 /* Register access of the guest at offset (0..4095) of the device's page; length 1, 2, 4 or 8: what the transport does

@@ -31,9 +31,10 @@ enum {
 
 struct source {
     struct device *device;
-    int fd;     /* back end, or the notify_fd of `queue` */
-    int queue;  /* -1: back end */
-    bool woken; /* its descriptor said so: it is looked at next */
+    int fd;         /* back end, or the notify_fd of `queue` */
+    int queue;      /* -1: back end */
+    unsigned index; /* of a back end among several */
+    bool woken;     /* its descriptor said so: it is looked at next */
     loop_ready ready;
 };
 
@@ -84,27 +85,53 @@ int loop_create(struct loop **ret, struct error **err)
     return 0;
 }
 
-static int add_source(struct loop *l, struct device *d, int fd, int queue, loop_ready ready, struct error **err)
+static int add_source(struct loop *l, const struct source *s, struct error **err)
 {
+    const char *name = s->device->ops->name;
+
     if (l->count == LOOP_SOURCE_MAX)
-        return error_set(err, ENOSPC, "INVALID_VALUE", "%s: more devices than a VM can have", d->ops->name);
-    l->sources[l->count] = (struct source){.device = d, .fd = fd, .queue = queue, .ready = ready};
-    int r = watch(l, fd, l->count);
+        return error_set(err, ENOSPC, "INVALID_VALUE", "%s: more devices than a VM can have", name);
+    l->sources[l->count] = *s;
+    int r = watch(l, s->fd, l->count);
     if (r < 0)
-        return error_set_errno(err, -r, "INTERNAL", "%s: cannot watch its descriptor", d->ops->name);
+        return error_set_errno(err, -r, "INTERNAL", "%s: cannot watch its descriptor", name);
     l->count++;
     return 0;
+}
+
+int loop_add_queue(struct loop *l, struct device *d, unsigned queue, struct error **err)
+{
+    const struct source s = {.device = d, .fd = d->queues[queue].notify_fd, .queue = (int)queue};
+
+    return add_source(l, &s, err);
+}
+
+int loop_add_back_end(struct loop *l, struct device *d, int fd, unsigned index, loop_ready ready, struct error **err)
+{
+    const struct source s = {.device = d, .fd = fd, .queue = -1, .index = index, .ready = ready};
+
+    return add_source(l, &s, err);
 }
 
 int loop_add(struct loop *l, struct device *d, int fd, loop_ready ready, struct error **err)
 {
     int r = 0;
 
-    for (unsigned i = 0; r == 0 && i < d->ops->queue_count; i++)
-        r = add_source(l, d, d->queues[i].notify_fd, (int)i, NULL, err);
-    if (r == 0 && fd >= 0)
-        r = add_source(l, d, fd, -1, ready, err);
-    return r;
+    for (unsigned i = 0; r == 0 && i < d->queue_count; i++)
+        r = loop_add_queue(l, d, i, err);
+    return r == 0 && fd >= 0 ? loop_add_back_end(l, d, fd, 0, ready, err) : r;
+}
+
+int loop_replace(struct loop *l, struct device *d, int fd)
+{
+    for (unsigned i = 0; i < l->count; i++) {
+        struct source *s = &l->sources[i];
+        if (s->device != d || s->queue >= 0)
+            continue;
+        s->fd = fd;
+        return watch(l, fd, i);
+    }
+    return -ENOENT;
 }
 
 int loop_watch(struct loop *l, struct device *d, int fd, loop_ready ready, struct error **err)
@@ -120,7 +147,7 @@ static bool look(struct source *s)
 
     pthread_mutex_lock(&d->lock);
     if (s->queue < 0) {
-        worked = s->ready(d);
+        worked = s->ready(d, s->index);
     } else if (virtqueue_has_work(&d->queues[s->queue].ring)) {
         worked = d->ops->notified(d, (unsigned)s->queue);
     }

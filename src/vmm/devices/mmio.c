@@ -24,6 +24,25 @@ enum {
     FAILURES_TOLD = 8,
 };
 
+int device_add_queues(struct device *d, unsigned count, struct error **err)
+{
+    for (unsigned i = d->queue_count; i < count && i < DEVICE_QUEUE_MAX; i++) {
+        d->queues[i].notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (d->queues[i].notify_fd < 0)
+            return error_set_errno(err, errno, "INTERNAL", "%s: cannot make its event descriptors", d->ops->name);
+        d->queue_count = i + 1;
+    }
+    return 0;
+}
+
+void device_end(struct device *d)
+{
+    close_fd(d->irq_fd);
+    for (unsigned i = 0; i < DEVICE_QUEUE_MAX; i++)
+        close_fd(d->queues[i].notify_fd);
+    pthread_mutex_destroy(&d->lock);
+}
+
 int device_init(struct device *d, const struct device_ops *ops, const struct guest_memory *memory, uint64_t features,
                 struct error **err)
 {
@@ -32,24 +51,19 @@ int device_init(struct device *d, const struct device_ops *ops, const struct gue
     for (unsigned i = 0; i < DEVICE_QUEUE_MAX; i++)
         d->queues[i].notify_fd = -1;
     d->irq_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    for (unsigned i = 0; d->irq_fd >= 0 && i < ops->queue_count; i++) {
-        d->queues[i].notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (d->queues[i].notify_fd < 0)
-            d->irq_fd = close_fd(d->irq_fd);
-    }
     if (d->irq_fd < 0)
         return error_set_errno(err, errno, "INTERNAL", "%s: cannot make its event descriptors", ops->name);
-    return 0;
+    int r = device_add_queues(d, ops->queue_count, err);
+    if (r < 0)
+        device_end(d);
+    return r;
 }
 
 void device_destroy(struct device *d)
 {
     if (!d)
         return;
-    close_fd(d->irq_fd);
-    for (unsigned i = 0; i < DEVICE_QUEUE_MAX; i++)
-        close_fd(d->queues[i].notify_fd);
-    pthread_mutex_destroy(&d->lock);
+    device_end(d);
     d->ops->destroy(d);
 }
 
@@ -67,7 +81,7 @@ void device_kick(struct device *d)
 {
     const uint64_t one = 1;
 
-    for (unsigned i = 0; i < d->ops->queue_count; i++)
+    for (unsigned i = 0; i < d->queue_count; i++)
         if (write(d->queues[i].notify_fd, &one, sizeof(one)) < 0)
             continue; /* it is readable already */
 }
@@ -103,7 +117,7 @@ static void reset(struct device *d)
 {
     if (d->ops->reset)
         d->ops->reset(d);
-    for (unsigned i = 0; i < d->ops->queue_count; i++) {
+    for (unsigned i = 0; i < d->queue_count; i++) {
         d->queues[i].ready = false;
         d->queues[i].address = (struct virtqueue_address){0};
         d->queues[i].ring = (struct virtqueue){0};
@@ -116,7 +130,7 @@ static void reset(struct device *d)
 
 static struct device_queue *selected(struct device *d)
 {
-    return d->queue_select < d->ops->queue_count ? &d->queues[d->queue_select] : NULL;
+    return d->queue_select < d->queue_count ? &d->queues[d->queue_select] : NULL;
 }
 
 static uint32_t read_register(struct device *d, uint64_t offset)
@@ -139,7 +153,7 @@ static uint32_t read_register(struct device *d, uint64_t offset)
     case REG_QUEUE_READY:
         return q ? q->ready : 0;
     case REG_INTERRUPT_STATUS:
-        return __atomic_load_n(&d->interrupt_status, __ATOMIC_SEQ_CST);
+        return __atomic_load_n(&d->interrupt_status, __ATOMIC_SEQ_CST) | (d->outside ? INTERRUPT_USED : 0);
     case REG_STATUS:
         return d->status;
     case REG_CONFIG_GENERATION:
@@ -258,7 +272,7 @@ void virtio_mmio_write(struct device *d, uint64_t offset, unsigned length, uint6
         return;
     if (offset == REG_QUEUE_NOTIFY) {
         /* Reached only when KVM has no ioeventfd for this queue; the device thread takes it from here either way. */
-        if (value < d->ops->queue_count && write(d->queues[value].notify_fd, &one, sizeof(one)) < 0)
+        if (value < d->queue_count && write(d->queues[value].notify_fd, &one, sizeof(one)) < 0)
             return;
         return;
     }

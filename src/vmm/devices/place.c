@@ -44,7 +44,8 @@ void place_apart(struct place *p, uint64_t now)
     if (!p->tid || p->vcpus != 1)
         return;
     int here = sched_getcpu();
-    if (here < 0 || *p->vcpu_cpu != (uint32_t)here || !CPU_ISSET(here, &p->allowed) || now - p->moved_at < MOVE_PAUSE_NS)
+    if (here < 0 || *p->vcpu_cpu != (uint32_t)here || !CPU_ISSET(here, &p->allowed) ||
+        now - p->moved_at < MOVE_PAUSE_NS)
         return;
     cpu_set_t others = p->allowed;
     CPU_CLR(here, &others);

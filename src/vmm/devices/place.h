@@ -18,10 +18,10 @@
 
 struct place {
     unsigned vcpus;
-    pid_t tid;                       /* of the vCPU's thread */
+    pid_t tid;                         /* of the vCPU's thread */
     const volatile uint32_t *vcpu_cpu; /* where it ran last */
-    cpu_set_t allowed;               /* of the process at its start */
-    bool narrowed;                   /* the vCPU is kept off a core */
+    cpu_set_t allowed;                 /* of the process at its start */
+    bool narrowed;                     /* the vCPU is kept off a core */
     uint64_t moved_at;
 };
 

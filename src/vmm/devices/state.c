@@ -38,7 +38,7 @@ void device_save(struct device *d, struct device_state *ret)
     memset(ret, 0, sizeof(*ret));
     pthread_mutex_lock(&d->lock);
     ret->type = d->ops->type;
-    ret->queue_count = d->ops->queue_count;
+    ret->queue_count = d->queue_count;
     ret->accepted = d->accepted;
     ret->feature_select = d->feature_select;
     ret->driver_feature_select = d->driver_feature_select;
@@ -46,7 +46,7 @@ void device_save(struct device *d, struct device_state *ret)
     ret->status = d->status;
     ret->interrupt_status = __atomic_load_n(&d->interrupt_status, __ATOMIC_SEQ_CST);
     ret->config_generation = d->config_generation;
-    for (unsigned i = 0; i < d->ops->queue_count; i++)
+    for (unsigned i = 0; i < d->queue_count; i++)
         save_queue(&d->queues[i], &ret->queues[i]);
     if (d->ops->save)
         ret->own_size = (uint32_t)d->ops->save(d, ret->own);
@@ -89,12 +89,12 @@ static int restore_registers(struct device *d, const struct device_state *from)
 
 int device_restore(struct device *d, const struct device_state *from, struct error **err)
 {
-    if (from->type != d->ops->type || from->queue_count != d->ops->queue_count)
+    if (from->type != d->ops->type || from->queue_count != d->queue_count)
         return error_set(err, EINVAL, "IMAGE_MALFORMED", "snapshot: device of type %u with %u queues where a %s is",
                          from->type, from->queue_count, d->ops->name);
     pthread_mutex_lock(&d->lock);
     int r = restore_registers(d, from);
-    for (unsigned i = 0; r == 0 && i < d->ops->queue_count; i++)
+    for (unsigned i = 0; r == 0 && i < d->queue_count; i++)
         r = restore_queue(d, &d->queues[i], &from->queues[i]);
     if (r == 0 && d->ops->restore)
         r = d->ops->restore(d, from->own, from->own_size);

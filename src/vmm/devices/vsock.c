@@ -457,8 +457,9 @@ static void socket_event(struct vsock *v, struct stream *s, uint32_t events)
         stream_drain(s);
 }
 
-static bool ready(struct device *d)
+static bool ready(struct device *d, unsigned index)
 {
+    (void)index;
     struct vsock *v = vsock_of(d);
     struct epoll_event events[BATCH];
     int n = epoll_pwait(v->epoll_fd, events, BATCH, 0, NULL);

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void run_queues(struct device *d)
 {
     pthread_mutex_lock(&d->lock);
-    for (unsigned i = 0; i < d->ops->queue_count; i++)
+    for (unsigned i = 0; i < d->queue_count; i++)
         if (virtqueue_has_work(&d->queues[i].ring))
             d->ops->notified(d, i);
     pthread_mutex_unlock(&d->lock);
@@ -60,14 +60,19 @@ static void step(struct device *d, struct guest_memory *m, int peer, const uint8
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+    struct net_options options = net_options_none();
     struct guest_memory memory = {.base = calloc(1, MEMORY), .bytes = MEMORY};
     struct device *d;
     int ends[2];
 
     log_open("fuzz", LOG_LEVEL_ERROR);
-    if (!memory.base || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0 ||
-        net_create(&memory, ends[0], mac, &d, NULL) < 0)
+    if (!memory.base || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+        abort();
+    options.pairs = 2;
+    options.control = true;
+    options.tap_fds[0] = ends[0];
+    options.tap_fds[1] = dup(ends[0]);
+    if (net_create(&memory, &options, &d, NULL) < 0)
         abort();
     for (size_t i = 0; i + STEP <= size && i < STEP_MAX * STEP; i += STEP)
         step(d, &memory, ends[1], data + i);
