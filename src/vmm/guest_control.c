@@ -20,8 +20,9 @@ static struct {
 } self = {-1, -1, false};
 
 /* Device thread: the guest's answer, which changes nothing, or the end. */
-static bool ready(struct device *vsock)
+static bool ready(struct device *vsock, unsigned index)
 {
+    (void)index;
     struct control_message answer;
     ssize_t got;
 
@@ -45,7 +46,7 @@ int guest_control_prepare(struct machine *m, struct error **err)
         return error_set_errno(err, errno, "INTERNAL", "cannot make the guest's control socket");
     self.own_fd = ends[0];
     self.guest_fd = ends[1];
-    return loop_watch(m->loop, m->vsock, self.own_fd, ready, err);
+    return loop_add_back_end(m->loop, m->vsock, self.own_fd, 0, ready, err);
 }
 
 bool guest_control_stop(struct machine *m)

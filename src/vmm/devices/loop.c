@@ -134,11 +134,6 @@ int loop_replace(struct loop *l, struct device *d, int fd)
     return -ENOENT;
 }
 
-int loop_watch(struct loop *l, struct device *d, int fd, loop_ready ready, struct error **err)
-{
-    return add_source(l, d, fd, -1, ready, err);
-}
-
 /* Looks at one source without sleeping. Returns true when there was work. */
 static bool look(struct source *s)
 {

@@ -20,15 +20,14 @@ typedef bool (*loop_ready)(struct device *device, unsigned index);
 int loop_create(struct loop **ret, struct error **err);
 /* Watches all notify_fds of the device and, when fd >= 0, a back end's descriptor. */
 int loop_add(struct loop *loop, struct device *device, int fd, loop_ready ready, struct error **err);
-/* The same piece by piece: one queue's notify_fd; one of several back ends, whose index ready is told. */
+/* The same piece by piece: one queue's notify_fd; a descriptor on the device's behalf, one of several
+ * perhaps: ready is told index. */
 int loop_add_queue(struct loop *loop, struct device *device, unsigned queue, struct error **err);
 int loop_add_back_end(struct loop *loop, struct device *device, int fd, unsigned index, loop_ready ready,
                       struct error **err);
 /* Another descriptor in the place of the device's first back end, which was closed. Between pause and resume. */
 int loop_replace(struct loop *loop, struct device *device, int fd);
 struct place *loop_place(struct loop *loop);           /* for place_vcpu(), before the start */
-/* Watches another descriptor on the device's behalf. */
-int loop_watch(struct loop *loop, struct device *device, int fd, loop_ready ready, struct error **err);
 int loop_start(struct loop *loop, struct error **err); /* starts the thread */
 void loop_pause(struct loop *loop);                    /* returns when no device is being worked on, until resumed */
 void loop_resume(struct loop *loop);
