@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void run_queues(struct device *d)
 {
     pthread_mutex_lock(&d->lock);
-    for (unsigned i = 0; i < d->ops->queue_count; i++)
+    for (unsigned i = 0; i < d->queue_count; i++)
         if (virtqueue_has_work(&d->queues[i].ring))
             d->ops->notified(d, i);
     pthread_mutex_unlock(&d->lock);
@@ -28,12 +28,12 @@ static void run_queues(struct device *d)
 
 static void restore(const struct snapshot_header *h, const uint8_t *content, size_t size)
 {
-    static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+    const struct net_options options = net_options_none();
     struct guest_memory memory = {.base = calloc(1, MEMORY), .bytes = MEMORY};
     struct error *err = NULL;
     struct device *d;
 
-    if (!memory.base || net_create(&memory, -1, mac, &d, NULL) < 0)
+    if (!memory.base || net_create(&memory, &options, &d, NULL) < 0)
         abort();
     for (size_t at = 0; at < MEMORY && size > 0; at += 4096) /* the same bytes wherever a ring may point */
         memcpy(memory.base + at, content, size < 4096 ? size : 4096);
