@@ -425,6 +425,23 @@ static void keep(struct load *l)
         s->snapshot = take_fd(&l->message->fds[l->where.kernel]);
 }
 
+static int check_machine(struct load *l)
+{
+    const struct machine *m = &l->s->machine;
+    auto_buffer struct buffer line = {0};
+
+    l->stage = MONITOR_STAGE_SUPPORT;
+    if (machine_type(m->boot)[0] == 'm' && machine_mmio_devices(m) > MACHINE_MMIO_MAX)
+        return error_set(&l->err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY",
+                         "devices: %u network devices, disks and others, a microvm has %d", machine_mmio_devices(m),
+                         MACHINE_MMIO_MAX);
+    machine_kernel_line(m, &line);
+    if (m->boot == MONITOR_BOOT_LINUX && !m->restore && line.length > MACHINE_LINUX_LINE_MAX)
+        return error_set(&l->err, E2BIG, "INVALID_VALUE", "arguments: the kernel's command line has %zu bytes, Linux takes %d",
+                         line.length, MACHINE_LINUX_LINE_MAX);
+    return 0;
+}
+
 static int launch(struct load *l)
 {
     auto_buffer struct buffer words = {0};
@@ -482,7 +499,9 @@ static int load(struct load *l)
     if (r < 0)
         return r;
     take_nics(l);
-    r = take_snapshot(l);
+    r = check_machine(l);
+    if (r == 0)
+        r = take_snapshot(l);
     if (r < 0)
         return r;
     r = launch(l);

@@ -6,12 +6,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "qemu/machine.h"
 
 enum { FDSET_BASE = 1, FDSETS_PER_DISK = 3 };
+enum { MMIO_BASE = 0xfeb00000, MMIO_BYTES = 512, MMIO_FIRST_IRQ = 5 }; /* of QEMU's microvm with one IOAPIC */
 
 struct words {
     struct buffer *out;
@@ -123,7 +125,7 @@ static void add_board(struct words *w)
         /* without PIT and PIC Linux cannot calibrate its clock under emulation */
         option(w, "-machine",
                "microvm,x-option-roms=off,pit=on,pic=on,rtc=on,isa-serial=on,acpi=off,usb=off,pcie=off,"
-               "auto-kernel-cmdline=on,memory-backend=ram");
+               "auto-kernel-cmdline=off,memory-backend=ram");
         option(w, "-global", "virtio-mmio.force-legacy=false");
         return;
     }
@@ -134,29 +136,69 @@ static void add_board(struct words *w)
     option(w, "-device", "vmgenid,guid=auto");
 }
 
-static bool mentions(const char *line, const char *key)
+/* Whether a word "key=..." stands before the "--" that ends the kernel's own words. */
+static bool mentions(const char *line, size_t size, const char *key)
 {
     size_t n = strlen(key);
 
-    for (const char *at = line; (at = strstr(at, key)); at++)
-        if (at == line || at[-1] == ' ')
-            if (at[n] == '=')
-                return true;
+    for (size_t at = 0; at + n < size; at++)
+        if ((at == 0 || line[at - 1] == ' ') && memcmp(line + at, key, n) == 0 && line[at + n] == '=')
+            return true;
     return false;
 }
 
-void machine_kernel_line(const struct machine *m, struct buffer *line)
+/* Bytes of the line before its word "--"; the whole length when it has none. */
+static size_t own_words(const char *line)
+{
+    for (const char *at = line; (at = strstr(at, "--")); at += 2)
+        if ((at == line || at[-1] == ' ') && (at[2] == ' ' || at[2] == '\0'))
+            return (size_t)(at - line);
+    return strlen(line);
+}
+
+static void add_words(struct buffer *line, size_t begin, const char *format, ...)
+{
+    char text[96];
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(text, sizeof(text), format, ap);
+    va_end(ap);
+    if (line->length > begin && line->data[line->length - 1] != ' ')
+        buffer_char(line, ' ');
+    buffer_text(line, text);
+}
+
+static void add_linux_words(const struct machine *m, struct buffer *line, size_t begin, size_t size)
 {
     static const char *const defaults[][2] = {{"console", "ttyS0"}, {"panic", "-1"}, {"reboot", "t"}};
 
-    buffer_text(line, m->parameters);
-    if (m->boot != MONITOR_BOOT_LINUX)
-        return;
     for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
-        if (!mentions(m->parameters, defaults[i][0]))
-            buffer_printf(line, "%s%s=%s", line->length ? " " : "", defaults[i][0], defaults[i][1]);
-    if (!m->kvm && m->tsc_khz && !mentions(m->parameters, "tsc_early_khz")) /* the TSC of emulation is the host's */
-        buffer_printf(line, " tsc_early_khz=%u", m->tsc_khz);
+        if (!mentions(m->parameters, size, defaults[i][0]))
+            add_words(line, begin, "%s=%s", defaults[i][0], defaults[i][1]);
+    if (!m->kvm && m->tsc_khz && !mentions(m->parameters, size, "tsc_early_khz"))
+        add_words(line, begin, "tsc_early_khz=%u", m->tsc_khz); /* the TSC of emulation is the host's */
+}
+
+unsigned machine_mmio_devices(const struct machine *m)
+{
+    return m->nic_count + m->disk_count + !!(m->flags & MONITOR_LOAD_RANDOM) + !!(m->flags & MONITOR_LOAD_BALLOON) +
+           !!(m->flags & MONITOR_LOAD_CONSOLE);
+}
+
+/* QEMU would write these words itself, but behind "--", where Linux does not look, and the last device first. */
+void machine_kernel_line(const struct machine *m, struct buffer *line)
+{
+    const size_t size = own_words(m->parameters), begin = line->length;
+
+    buffer_add(line, m->parameters, size);
+    if (m->boot == MONITOR_BOOT_LINUX)
+        add_linux_words(m, line, begin, size);
+    for (unsigned i = 0; is_microvm(m) && i < machine_mmio_devices(m); i++)
+        add_words(line, begin, "virtio_mmio.device=512@0x%x:%u", MMIO_BASE + i * MMIO_BYTES, MMIO_FIRST_IRQ + i);
+    if (m->parameters[size])
+        add_words(line, begin, "%s", "");
+    buffer_text(line, m->parameters + size);
 }
 
 static void add_kernel(struct words *w)

@@ -55,7 +55,11 @@ const char *machine_cpu(bool kvm);
 /* NUL-terminated words, one behind the other, into words. Returns their number, or -ENOMEM. */
 int machine_words(const struct machine *m, struct buffer *words);
 
-/* What Linux is told besides what the user says: only where the user says nothing about it. */
+enum { MACHINE_MMIO_MAX = 8, MACHINE_LINUX_LINE_MAX = 2047 }; /* devices of a microvm; what Linux takes (x86) */
+unsigned machine_mmio_devices(const struct machine *m);
+
+/* Adds the kernel's command line: the user's words, those for Linux where the user says nothing about them, and where a
+ * microvm's devices are; then "--" and what follows it. */
 void machine_kernel_line(const struct machine *m, struct buffer *line);
 
 #endif

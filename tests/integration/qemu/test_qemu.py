@@ -97,6 +97,16 @@ def microvm_boots_and_talks():
 
 
 @test
+def the_line_of_a_kernel():
+    nics = [(f"02:00:00:00:00:0{i}", m.NET_NONE, 1, []) for i in (1, 2)]
+    with started(parameters="mute a=1 -- app --flag -- x", nics=nics) as g:
+        type_to(g, "c")
+        g.wait_log("line: mute a=1 virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6 "
+                   "-- app --flag -- x")
+    refused("support", "a microvm has 8", kernel=GUEST, nics=nics * 4, flags=m.RANDOM)
+
+
+@test
 def q35_boots_multiboot_and_powers_off():
     with started(boot=m.MULTIBOOT, parameters="x=1") as g:
         type_to(g, "c")
