@@ -7,11 +7,15 @@
 #include "daemon/internal.h"
 #include "drivers/container/container.h"
 #include "drivers/fake/fake.h"
+#include "drivers/qemu/qemu.h"
 #include "drivers/vmm/vmm.h"
 
 const struct technology technologies[] = {
     {"container", GUEST_PROCESS, &container_driver},
     {"unikernel.kvm", GUEST_UNIKERNEL, &vmm_driver},
+    {"unikernel.osv.kvm", GUEST_UNIKERNEL, &qemu_driver},
+    {"tinyx.kvm", GUEST_LINUX, &qemu_driver, .prefers = 1 << VARIANT_LINUX},
+    {"standardvm.kvm", GUEST_LINUX, &qemu_driver, .prefers = 1 << VARIANT_DISK},
     {"fake", GUEST_FAKE, &fake_driver},
 };
 const size_t technology_count = sizeof(technologies) / sizeof(technologies[0]);

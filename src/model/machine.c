@@ -12,6 +12,13 @@
 #include "model/naming.h"
 
 enum { PAGE_BYTES = 4096 };
+enum {
+    QEMU_TASKS = 80, /* main loop, RCU, up to 64 threads for disks */
+};
+#define QEMU_BYTES        (UINT64_C(96) << 20) /* 20 MiB of its own, its copies of a kernel and an initrd */
+#define QEMU_WRITES_BYTES (UINT64_C(1) << 30)
+#define QEMU_CODE_LEAST   (UINT64_C(32) << 20) /* src/qemu/machine.c gives QEMU a quarter of the memory, within these */
+#define QEMU_CODE_MOST    (UINT64_C(256) << 20)
 
 static void add_v4(struct buffer *out, const char *prefix, const struct plan_nic *nic)
 {
@@ -114,6 +121,17 @@ void machine_plan_begin(const struct vnf_spec *spec, const char *id, const struc
     ret->nic_count = nic_count;
     memcpy(ret->ports, spec->ports, spec->port_count * sizeof(spec->ports[0]));
     ret->port_count = spec->port_count;
+}
+
+void machine_qemu_bounds(struct launch_plan *plan, bool private_disk)
+{
+    const struct plan_machine *m = &plan->machine;
+    uint64_t code = m->memory_bytes / 4;
+
+    code = code < QEMU_CODE_LEAST ? QEMU_CODE_LEAST : code > QEMU_CODE_MOST ? QEMU_CODE_MOST : code;
+    plan->limits.memory_bytes =
+        m->memory_bytes + QEMU_BYTES + (m->kvm ? 0 : code) + (private_disk ? QEMU_WRITES_BYTES : 0);
+    plan->limits.pids = m->vcpus + QEMU_TASKS;
 }
 
 int machine_check_spec(const struct vnf_spec *spec, struct error **err)

@@ -21,6 +21,10 @@ uint64_t machine_memory(uint64_t asked, uint64_t normal, uint64_t least);
 void machine_plan_begin(const struct vnf_spec *spec, const char *id, const struct plan_nic *nics, size_t nic_count,
                         struct launch_plan *ret);
 
+/* Adds to a plan's limits what QEMU needs besides the guest's memory: itself, under emulation its translated code, the
+ * private writes to a disk; and its threads. After machine is filled. */
+void machine_qemu_bounds(struct launch_plan *plan, bool private_disk);
+
 /* Refuses what no machine has (of a descriptor that the user wrote for a container): UNSUPPORTED_BY_TECHNOLOGY. */
 int machine_check_spec(const struct vnf_spec *spec, struct error **err);
 

@@ -437,8 +437,9 @@ static int check_machine(struct load *l)
                          MACHINE_MMIO_MAX);
     machine_kernel_line(m, &line);
     if (m->boot == MONITOR_BOOT_LINUX && !m->restore && line.length > MACHINE_LINUX_LINE_MAX)
-        return error_set(&l->err, E2BIG, "INVALID_VALUE", "arguments: the kernel's command line has %zu bytes, Linux takes %d",
-                         line.length, MACHINE_LINUX_LINE_MAX);
+        return error_set(&l->err, E2BIG, "INVALID_VALUE",
+                         "arguments: the kernel's command line has %zu bytes, Linux takes %d", line.length,
+                         MACHINE_LINUX_LINE_MAX);
     return 0;
 }
 

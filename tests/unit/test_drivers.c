@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Golden plans of the container driver, what it refuses on which host, and the fake driver's. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +12,8 @@
 #include "base/buffer.h"
 #include "drivers/container/container.h"
 #include "drivers/fake/fake.h"
+#include "drivers/qemu/parameters.h"
+#include "drivers/qemu/qemu.h"
 #include "drivers/vmm/vmm.h"
 #include "model/spec_parse.h"
 
@@ -346,6 +349,159 @@ static void test_unikernel_wants_its_image(void **state)
     spec_clear(&spec);
 }
 
+/* ---- machines in QEMU ---- */
+
+static int plan_qemu(const char *text, struct image_config *image, const struct host_facts *facts,
+                     struct launch_plan *ret, struct error **err)
+{
+    struct vnf_spec spec = spec_of(text);
+    struct plan_nic nics[1] = {{.link = "default", .mac = {2, 0, 0, 0, 0, 9}, .prefix4 = 24}};
+    int r;
+
+    inet_pton(AF_INET, "198.18.0.9", &nics[0].ipv4);
+    inet_pton(AF_INET, "198.18.0.1", &nics[0].gateway4);
+    r = qemu_driver.plan(&spec, image, facts, nics, 1, id, ret, err);
+    spec_clear(&spec);
+    return r;
+}
+
+static struct image_config machine_image(enum guest_kind guest, const char *boot)
+{
+    struct image_config image = image_of();
+
+    image.guest = guest;
+    image.boot = boot;
+    image.entrypoint = image.command = NULL;
+    return image;
+}
+
+static void test_qemu_linux_golden(void **state)
+{
+    struct image_config image = machine_image(GUEST_LINUX, "linux");
+    struct host_facts facts = kvm_facts();
+    struct launch_plan plan;
+    struct error *err = NULL;
+
+    image.parameters = "quiet";
+    facts.cpus = 8;
+    assert_int_equal(
+        plan_qemu("{\"technology\":\"tinyx.kvm\",\"image\":\"i\",\"command\":[\"/bin/iperf\"],\"args\":[\"-s\"],"
+                  "\"resources\":{\"memory\":\"32MiB\",\"cpus\":1.5}}",
+                  &image, &facts, &plan, &err),
+        0);
+    assert_int_equal(plan.machine.monitor, PLAN_MONITOR_QEMU);
+    assert_int_equal(plan.machine.boot, PLAN_BOOT_LINUX);
+    assert_false(plan.machine.kvm); /* a KVM that emulates ring 0 is no place for Linux */
+    assert_true(plan.machine.restorable);
+    assert_int_equal(plan.machine.memory_bytes, 32 << 20);
+    assert_int_equal(plan.machine.vcpus, 2);
+    assert_int_equal(plan.limits.memory_bytes, (32 + 96 + 32) << 20);
+    assert_string_equal(plan.machine.parameters, "quiet -- /bin/iperf -s");
+    assert_non_null(strstr(plan.machine.identity, "hostname=golden ip4=198.18.0.9/24 gw4=198.18.0.1 "));
+    plan_clear(&plan);
+    facts.kvm_linux = true;
+    assert_int_equal(plan_qemu("{\"image\":\"i\"}", &image, &facts, &plan, &err), 0);
+    assert_true(plan.machine.kvm);
+    assert_string_equal(plan.machine.parameters, "quiet");
+    assert_int_equal(plan.machine.memory_bytes, 64 << 20);
+    plan_clear(&plan);
+}
+
+static void test_qemu_brought_unikernel(void **state)
+{
+    static char *const hello[] = {(char *)"/hello", (char *)"x", NULL};
+    struct image_config image = machine_image(GUEST_UNIKERNEL, "multiboot");
+    struct host_facts facts = kvm_facts();
+    struct launch_plan plan;
+    struct error *err = NULL;
+
+    image.parameters = "--ip=eth0,{ip4},{mask4} --gw={gw4} {args} --verbose";
+    image.entrypoint = (char **)hello;
+    assert_int_equal(plan_qemu("{\"image\":\"i\"}", &image, &facts, &plan, &err), 0);
+    assert_int_equal(plan.machine.boot, PLAN_BOOT_MULTIBOOT);
+    assert_string_equal(plan.machine.parameters,
+                        "--ip=eth0,198.18.0.9,255.255.255.0 --gw=198.18.0.1 /hello x --verbose");
+    assert_null(plan.machine.identity);
+    assert_false(plan.machine.restorable);
+    plan_clear(&plan);
+    image.parameters = "--ip6={ip6}";
+    assert_true(plan_qemu("{\"image\":\"i\"}", &image, &facts, &plan, &err) < 0);
+    assert_string_equal(err->code, "INVALID_VALUE");
+    assert_non_null(strstr(err->message, "{ip6}"));
+    error_free(err);
+}
+
+static void test_qemu_disk(void **state)
+{
+    struct image_config image = machine_image(GUEST_LINUX, "disk");
+    struct host_facts facts = kvm_facts();
+    struct launch_plan plan;
+    struct error *err = NULL;
+
+    image.disk = "disk.qcow2";
+    assert_int_equal(plan_qemu("{\"image\":\"i\"}", &image, &facts, &plan, &err), 0);
+    assert_int_equal(plan.machine.boot, PLAN_BOOT_DISK);
+    assert_int_equal(plan.machine.memory_bytes, 512 << 20);
+    assert_true(plan.limits.memory_bytes > UINT64_C(1536) << 20); /* what it writes is in memory */
+    plan_clear(&plan);
+    image.boot = NULL;
+    assert_true(plan_qemu("{\"image\":\"i\"}", &image, &facts, &plan, &err) < 0);
+    assert_string_equal(err->code, "IMAGE_MALFORMED");
+    error_free(err);
+}
+
+static void test_qemu_probe(void **state)
+{
+    struct host_facts facts = kvm_facts();
+    struct technology_state technology;
+
+    qemu_driver.probe(&facts, &technology);
+    assert_true(technology.available);
+    assert_string_equal(technology.accelerator, "tcg");
+    facts.kvm_linux = true;
+    qemu_driver.probe(&facts, &technology);
+    assert_string_equal(technology.accelerator, "kvm");
+    facts.tun = false;
+    qemu_driver.probe(&facts, &technology);
+    assert_non_null(strstr(technology.what_would_help, "modprobe tun"));
+    facts.qemu[0] = '\0';
+    qemu_driver.probe(&facts, &technology);
+    assert_false(technology.available);
+    assert_non_null(strstr(technology.what_would_help, "qemu-system-x86"));
+}
+
+static void test_parameters_fill(void **state)
+{
+    static const struct {
+        const char *line, *filled;
+    } cases[] = {
+        {NULL, "a b"},
+        {"", "a b"},
+        {"x", "x a b"},
+        {"{args}", "a b"},
+        {"{\"json\": {1}} {mac} {hostname} {prefix4}", "{\"json\": {1}} 02:00:00:00:00:09 h 24 a b"},
+        {"{gw4} {", NULL},
+        {"{ip4.1}", NULL},
+        {"{ip4.x}", NULL},
+        {"{nothing}", NULL},
+        {"{ip4.0}}", "10.0.0.1} a b"},
+    };
+    char *const argv[] = {(char *)"a", (char *)"b", NULL};
+    struct plan_nic nic = {.mac = {2, 0, 0, 0, 0, 9}, .prefix4 = 24};
+
+    inet_pton(AF_INET, "10.0.0.1", &nic.ipv4);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error *err = NULL;
+        char *filled = NULL;
+        int r = parameters_fill(cases[i].line, argv, "h", &nic, 1, &filled, &err);
+        if (cases[i].filled && r == 0)
+            assert_string_equal(filled, cases[i].filled);
+        assert_int_equal(r, cases[i].filled ? 0 : -EINVAL);
+        free(filled);
+        error_free(err);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +514,11 @@ int main(void)
         cmocka_unit_test(test_unikernel_accelerators),
         cmocka_unit_test(test_unikernel_refusals),
         cmocka_unit_test(test_unikernel_wants_its_image),
+        cmocka_unit_test(test_qemu_linux_golden),
+        cmocka_unit_test(test_qemu_brought_unikernel),
+        cmocka_unit_test(test_qemu_disk),
+        cmocka_unit_test(test_qemu_probe),
+        cmocka_unit_test(test_parameters_fill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

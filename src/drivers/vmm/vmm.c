@@ -96,6 +96,8 @@ static int plan_machine(const struct vnf_spec *spec, const struct image_config *
         return no_memory(err);
     plan->limits.memory_bytes = m->memory_bytes + MONITOR_BYTES;
     plan->limits.pids = MONITOR_TASKS; /* the guest has one task: any limit asked for holds */
+    if (m->monitor == PLAN_MONITOR_QEMU)
+        machine_qemu_bounds(plan, false);
     return 0;
 }
 
