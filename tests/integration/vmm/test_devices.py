@@ -85,7 +85,7 @@ class Machine:
 
     def end(self, wanted=0, seconds=60):
         status = self.process.wait(seconds)
-        assert status == wanted, (status, self.text())
+        assert status == wanted, (status, self.text()[-3000:])
         return self.text()
 
     def rss(self):
@@ -260,7 +260,18 @@ def test_hostile_16_vsock_headers():
 
 
 def test_hostile_18_registers_and_ports():
-    attack("hostile_18")
+    """Rings at random places: the devices may write over the guest itself, which then ends with a reason."""
+    ends = []
+    for _ in range(4):
+        disk, options = everything()
+        before = digest(disk)
+        m = Machine("hostile_18", *options, tap=True)
+        status = m.process.wait(60)
+        text = m.text()
+        assert status == 0 and "hostile_18 done" in text or status == 126 and "error coracle-vmm" in text, (status, text[-3000:])
+        assert digest(disk) == before, "a read-only disk was written"
+        ends.append(status)
+    print("ends:", *ends)
 
 
 def test_hostile_storm_of_notifications():

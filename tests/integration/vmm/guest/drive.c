@@ -178,7 +178,19 @@ void drive_balloon(void)
 
 /* ---- vsock: echoes what comes to any port; says hello to port 2000 of the host ---- */
 
-enum { REQUEST = 1, RESPONSE, RESET, SHUTDOWN, DATA, CREDIT_UPDATE, CREDIT_REQUEST, ROOM = 4096, RX_BUFFERS = 16 };
+enum {
+    REQUEST = 1,
+    RESPONSE,
+    RESET,
+    SHUTDOWN,
+    DATA,
+    CREDIT_UPDATE,
+    CREDIT_REQUEST,
+    ROOM = 4096,
+    RX_BUFFERS = 32,
+    RX_CREDIT = 8 * ROOM,
+    PORTS = 128
+};
 
 struct packet {
     uint64_t source_cid, target_cid;
@@ -191,14 +203,25 @@ struct packet {
 } __attribute__((packed));
 
 static struct packet received[RX_BUFFERS], sent;
-static uint32_t taken[128]; /* of each port */
+static struct stream { /* of each port */
+    uint32_t taken, sent, host_buffer, host_forwarded;
+} streams[PORTS];
+static struct packet *held[RX_BUFFERS]; /* data that waits for the host to have room for its echo, in order */
+static unsigned held_count;
 static const struct packet hello = {.target_port = 4000, .source_port = 2000};
 
 static void packet(const struct packet *to, uint16_t operation, const void *bytes, uint32_t length)
 {
-    sent = (struct packet){.source_cid = config64(0), .target_cid = 2, .source_port = to->target_port,
-                           .target_port = to->source_port, .length = length, .type = 1, .operation = operation,
-                           .flags = operation == SHUTDOWN ? 3 : 0, .buffer = RX_BUFFERS * ROOM, .forwarded = taken[to->target_port % 128]};
+    sent = (struct packet){.source_cid = config64(0),
+                           .target_cid = 2,
+                           .source_port = to->target_port,
+                           .target_port = to->source_port,
+                           .length = length,
+                           .type = 1,
+                           .operation = operation,
+                           .flags = operation == SHUTDOWN ? 3 : 0,
+                           .buffer = RX_CREDIT,
+                           .forwarded = streams[to->target_port % PORTS].taken};
     memcpy(sent.data, bytes, length);
     const struct virtq_segment s = {&sent, 44 + length, false};
     exchange(&queues[1], &s, 1);
@@ -214,12 +237,29 @@ static void give(struct packet *p)
 
 static bool greeted;
 
+/* False: the host has no room for it yet. */
+static bool echo(const struct packet *p)
+{
+    struct stream *s = &streams[p->target_port % PORTS];
+
+    if (s->sent - s->host_forwarded + p->length > s->host_buffer)
+        return false;
+    s->sent += p->length;
+    s->taken += p->length;
+    packet(p, DATA, p->data, p->length);
+    return true;
+}
+
 /* False: a stream to port 99, the end. */
 static bool serve(struct packet *p)
 {
+    struct stream *stream = &streams[p->target_port % PORTS];
+
+    stream->host_buffer = p->buffer;
+    stream->host_forwarded = p->forwarded;
     switch (p->operation) {
     case REQUEST:
-        taken[p->target_port % 128] = 0;
+        *stream = (struct stream){.host_buffer = p->buffer};
         packet(p, RESPONSE, NULL, 0);
         return p->target_port != 99;
     case RESPONSE:
@@ -228,8 +268,8 @@ static bool serve(struct packet *p)
         packet(p, SHUTDOWN, NULL, 0);
         return true;
     case DATA:
-        taken[p->target_port % 128] += p->length;
-        packet(p, DATA, p->data, p->length);
+        if (held_count > 0 || !echo(p))
+            held[held_count++] = p;
         return true;
     case SHUTDOWN:
         packet(p, RESET, NULL, 0);
@@ -260,9 +300,15 @@ void drive_vsock(void)
     if (parameter("hello", 0))
         packet(&hello, REQUEST, NULL, 0);
     for (bool on = true; on;) {
+        while (held_count > 0 && echo(held[0])) {
+            give(held[0]);
+            memmove(held, held + 1, --held_count * sizeof(held[0]));
+        }
         if (!(p = virtq_take(&queues[0], &length)))
             continue;
+        unsigned before = held_count;
         on = serve(p);
-        give(p);
+        if (held_count == before)
+            give(p);
     }
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Attacks on the monitor from inside, one a line of shared/reference/hostile-inputs.md, against every device there is.
- * Registers and rings are written by hand. A device may refuse, stop (DEVICE_NEEDS_RESET) or do nothing; after a reset it
- * must work, which `revive` shows, and the monitor must still be there to say so.
+ * Registers and rings are written by hand. A device may refuse, stop (DEVICE_NEEDS_RESET) or do nothing; after a reset
+ * it must work, which `revive` shows, and the monitor must still be there to say so.
  */
 #include "guest.h"
 
@@ -29,8 +29,8 @@ static uint8_t *scratch; /* two pages */
 
 static unsigned queue_count(uint32_t kind)
 {
-    static const uint8_t counts[KIND_MAX] = {[KIND_NET] = 2, [KIND_BLOCK] = 1, [VIRTIO_CONSOLE] = 2, [VIRTIO_ENTROPY] = 1,
-                                             [KIND_BALLOON] = 5, [VIRTIO_VSOCK] = 3};
+    static const uint8_t counts[KIND_MAX] = {[KIND_NET] = 2,       [KIND_BLOCK] = 1,   [VIRTIO_CONSOLE] = 2,
+                                             [VIRTIO_ENTROPY] = 1, [KIND_BALLOON] = 5, [VIRTIO_VSOCK] = 3};
 
     return kind < KIND_MAX ? counts[kind] : 0;
 }
@@ -212,8 +212,9 @@ void hostile_14(void)
     const struct {
         uint64_t address;
         uint32_t length;
-    } bad[] = {{end, 1},          {end - 1, 2},           {end - PAGE, PAGE + 1}, {~0ull, 1},       {~0ull - 7, 16},
-               {1ull << 63, 64},  {end / 2, 0xffffffff},  {0xd0000000, 64},       {0xfee00000, 64}, {~0ull - 0xfffff, 0x200000}};
+    } bad[] = {
+        {end, 1},         {end - 1, 2},          {end - PAGE, PAGE + 1}, {~0ull, 1},       {~0ull - 7, 16},
+        {1ull << 63, 64}, {end / 2, 0xffffffff}, {0xd0000000, 64},       {0xfee00000, 64}, {~0ull - 0xfffff, 0x200000}};
 
     FOR_ALL(q)
     {
@@ -402,8 +403,8 @@ void hostile_storm(void)
 
     while (cpu_ns() < end)
         FOR_ALL(q)
-        for (unsigned i = 0; i < 200; i++, count++)
-            target.r[0x50 / 4] = i % 16 ? q : unikernel_random();
+    for (unsigned i = 0; i < 200; i++, count++)
+        target.r[0x50 / 4] = i % 16 ? q : unikernel_random();
     say("%llu notifications\n", (unsigned long long)count);
     FOR_ALL(q)
     revive();
