@@ -167,6 +167,7 @@ const struct driver_ops qemu_driver = {
     .name = "qemu",
     .guest_kinds = GUEST_UNIKERNEL | GUEST_LINUX,
     .verbs = VERB_STOP | VERB_PAUSE | VERB_UPDATE | VERB_LOGS | VERB_STATS,
+    .start_modes = 1 << START_AUTO | 1 << START_COLD | 1 << START_POOL | 1 << START_SNAPSHOT,
     .probe = qemu_probe,
     .plan = qemu_plan,
     .make_executor = NULL, /* the launcher executes: it needs privileges */
