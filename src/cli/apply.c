@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * plan and apply: files of descriptors compared with what is there. apply creates what is missing and reports what
- * differs; it never stops or removes anything.
+ * differs; it never stops or removes anything. Each descriptor is checked by the server first (POST /v1/plan); a bad
+ * one is shown as such, counts as failed, and the others go on.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -12,9 +13,12 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/yaml.h"
+#include "model/codes.h"
 
 struct plan {
-    json_t *items;   /* [{"name", "action": "create"|"none"|"differs", "differences": [], "wanted": {}}] */
+    /* [{"name", "action": "create"|"none"|"differs"|"invalid", "differences": [], "wanted": {}, "error": {} (invalid)}]
+     */
+    json_t *items;
     json_t *present; /* what the index is made of: {NAME: [id, spec] or null} */
     uint64_t index;
 };
@@ -82,15 +86,6 @@ static int read_descriptors(const struct args *args, json_t **ret, struct error 
         }
         json_decref(documents);
     }
-    json_array_foreach(all, k, document)
-    {
-        if (*text_member(document, "name"))
-            continue;
-        error_set(err, EINVAL, "MISSING_FIELD", "descriptor number %zu: it needs a name to be compared", k + 1);
-        error_hint(err, "coracle-descriptor(5) shows its fields; several stand in one file with --- between them");
-        json_decref(all);
-        return -EINVAL;
-    }
     if (json_array_size(all) == 0) {
         json_decref(all);
         return error_set(err, EINVAL, "MISSING_FIELD", "no descriptor was given: coracle apply -f FILE");
@@ -99,21 +94,53 @@ static int read_descriptors(const struct args *args, json_t **ret, struct error 
     return 0;
 }
 
-static int plan_one(struct cli *cli, struct plan *plan, json_t *wanted, struct error **err)
+/* A descriptor that cannot be applied; owns why. */
+static void plan_invalid(struct plan *plan, size_t number, json_t *wanted, struct error *why)
+{
+    auto_free char *number_text = text_printf("descriptor number %zu", number);
+    const char *name = json_is_object(wanted) ? text_member(wanted, "name") : "";
+
+    json_array_append_new(plan->items,
+                          json_pack("{s:s, s:s, s:[], s:O, s:{s:s, s:s, s:s}}", "name", *name ? name : number_text,
+                                    "action", "invalid", "differences", "wanted", wanted, "error", "code", why->code,
+                                    "message", why->message, "hint", why->hint ? why->hint : ""));
+    error_free(why);
+}
+
+/* What is wrong with it before the server is asked: no name to find it by, or one that stands twice. */
+static struct error *unusable(const struct plan *plan, const json_t *wanted)
+{
+    const char *name = json_is_object(wanted) ? text_member(wanted, "name") : "";
+    struct error *why = NULL;
+
+    if (!*name) {
+        error_set(&why, EINVAL, "MISSING_FIELD", "it needs a name to be compared");
+        error_hint(&why, "coracle-descriptor(5) shows its fields; several stand in one file with --- between them");
+    } else if (json_object_get(plan->present, name)) {
+        error_set(&why, EEXIST, "NAME_TAKEN", "the name stands twice in what was given");
+    }
+    return why;
+}
+
+/* Failures of the connection end it all; whatever is wrong with a descriptor is noted with it. */
+static int plan_one(struct cli *cli, struct plan *plan, size_t number, json_t *wanted, struct error **err)
 {
     const char *name = text_member(wanted, "name"), *action;
-    auto_free char *path = text_path("/v1/instances/%s", name);
-    json_t *instance = NULL, *differences;
-    struct error *why = NULL;
-    int r = api_get(cli, path, &instance, &why);
+    json_t *answer = NULL, *instance, *differences;
+    struct error *why = unusable(plan, wanted);
+    int r = why ? -EINVAL : api_call(cli, "POST", "/v1/plan", wanted, &answer, &why);
 
-    if (r < 0 && (!why || strcmp(why->code, "INSTANCE_NOT_FOUND") != 0)) {
+    if (r < 0 && (!why || strcmp(why->code, "DAEMON_UNAVAILABLE") == 0)) {
         *err = why;
         return r;
     }
-    error_free(why);
-    /* The server also takes a beginning of an id for a name; here only the name itself counts. */
-    if (instance && strcmp(text_member(instance, "name"), name) != 0) {
+    if (r < 0) {
+        plan_invalid(plan, number, wanted, why);
+        return 0;
+    }
+    instance = json_incref(json_object_get(answer, "instance"));
+    json_decref(answer);
+    if (!json_is_object(instance)) {
         json_decref(instance);
         instance = NULL;
     }
@@ -142,7 +169,7 @@ static int make_plan(struct cli *cli, const struct args *args, struct plan *plan
 
     plan->items = json_array();
     plan->present = json_object();
-    json_array_foreach(wanted, i, descriptor) if (r == 0) r = plan_one(cli, plan, descriptor, err);
+    json_array_foreach(wanted, i, descriptor) if (r == 0) r = plan_one(cli, plan, i + 1, descriptor, err);
     json_decref(wanted);
     plan->index = json_index(plan->present);
     return r;
@@ -159,8 +186,9 @@ static size_t count_action(const struct plan *plan, const char *action)
 
 static void print_plan(const struct cli *cli, const struct plan *plan)
 {
-    static const char *const marks[][3] = {{"create", "+", "green"}, {"differs", "~", "yellow"}, {"none", "=", NULL}};
-    json_t *item, *difference;
+    static const char *const marks[][3] = {
+        {"create", "+", "green"}, {"differs", "~", "yellow"}, {"invalid", "!", "red"}, {"none", "=", NULL}};
+    json_t *item, *difference, *wrong;
     size_t i, k;
 
     json_array_foreach(plan->items, i, item)
@@ -176,9 +204,33 @@ static void print_plan(const struct cli *cli, const struct plan *plan)
 
             printf("    %s: %s -> %s\n", text_member(difference, "field"), is, wanted);
         }
+        if ((wrong = json_object_get(item, "error")))
+            printf("    %s: %s\n", text_member(wrong, "code"), text_member(wrong, "message"));
     }
-    printf("%zu to create, %zu as wanted, %zu different\n", count_action(plan, "create"), count_action(plan, "none"),
+    printf("%zu to create, %zu as wanted, %zu different", count_action(plan, "create"), count_action(plan, "none"),
            count_action(plan, "differs"));
+    if (count_action(plan, "invalid"))
+        printf(", %zu invalid", count_action(plan, "invalid"));
+    printf("\n");
+}
+
+/* The first invalid one decides the exit status. All were shown where they stand. */
+static int fail_invalid(const struct plan *plan, struct error **err)
+{
+    json_t *item, *wrong;
+    size_t i;
+
+    json_array_foreach(plan->items, i, item)
+    {
+        if (!(wrong = json_object_get(item, "error")))
+            continue;
+        error_set(err, EINVAL, error_code_intern(text_member(wrong, "code")), "%s: %s", text_member(item, "name"),
+                  text_member(wrong, "message"));
+        if (*text_member(wrong, "hint"))
+            error_hint(err, "%s", text_member(wrong, "hint"));
+        return -EINVAL;
+    }
+    return 0;
 }
 
 static void print_plan_json(const struct plan *plan, bool applied)
@@ -203,6 +255,7 @@ static int run_plan(struct cli *cli, const struct args *args, struct error **err
             printf("index %016" PRIx64 ": coracle apply --check-index %016" PRIx64 " does this and nothing else\n",
                    plan.index, plan.index);
         }
+        r = fail_invalid(&plan, err);
     }
     plan_clear(&plan);
     return r;
@@ -252,15 +305,22 @@ static int apply_plan(struct cli *cli, const struct plan *plan, struct error **e
     struct error *one = NULL;
     json_t *item;
     size_t i, differs;
+    size_t created = 0, failed = 0;
     int status = 0;
 
     json_array_foreach(plan->items, i, item)
     {
+        if (json_object_get(item, "error")) {
+            json_object_set(item, "result", json_object_get(json_object_get(item, "error"), "code"));
+            failed++;
+        }
         if (strcmp(text_member(item, "action"), "create") != 0)
             continue;
         if (create_one(cli, item, &one) == 0) {
             json_object_set_new(item, "result", json_string("created"));
+            created++;
         } else {
+            failed++;
             int s = report_error(cli, one);
 
             status = status ? status : s;
@@ -270,6 +330,11 @@ static int apply_plan(struct cli *cli, const struct plan *plan, struct error **e
         }
     }
     differs = count_action(plan, "differs");
+    if (!cli->json && !cli->explain)
+        printf("%zu created, %zu as wanted, %zu different, %zu failed\n", created, count_action(plan, "none"), differs,
+               failed);
+    if (status == 0 && !cli->explain)
+        status = fail_invalid(plan, err);
     if (status || !differs || cli->explain)
         return status;
     error_set(err, EEXIST, "CONFLICTING_STATE",
@@ -317,9 +382,12 @@ const struct command command_plan = {
     .section = "Descriptors",
     .synopsis = "-f FILE",
     .summary = "Show what apply would do",
-    .text = "Compares every field a descriptor gives with what is there. A file holds one descriptor, several with --- "
-            "between them, or a list. Prints an index that stands for what was found; apply --check-index refuses when "
-            "it is another by then.",
+    .text =
+        "Has the server check each descriptor as its creation would, and compares every field it gives with what is "
+        "there; nothing is changed. The exit status is that of the first one that would be refused. A file holds one "
+        "descriptor, several with --- "
+        "between them, or a list. Prints an index that stands for what was found; apply --check-index refuses when "
+        "it is another by then.",
     .options = plan_options,
     .run = run_plan,
 };
@@ -329,7 +397,10 @@ const struct command command_apply = {
     .section = "Descriptors",
     .synopsis = "[OPTIONS] -f FILE",
     .summary = "Create what descriptors ask for and is missing",
-    .text = "What exists and differs is shown and left alone, and the exit status is 4. Nothing is stopped or removed.",
+    .text =
+        "What exists and differs is shown and left alone, and the exit status is 4. A descriptor that is refused or "
+        "does not start is told and the others go on; the exit status is then that of the first such. Nothing is "
+        "stopped or removed.",
     .examples = "  coracle plan -f edge.yaml\n  coracle apply -f edge.yaml --check-index 1f0c9a52b7d3e846",
     .options = apply_options,
     .run = run_apply,

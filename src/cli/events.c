@@ -8,7 +8,7 @@
 #include "cli/common.h"
 #include "cli/sse.h"
 
-enum { FILTER_MAX = 16 };
+enum { FILTER_MAX = 16, TAIL_DEFAULT = 20 };
 
 struct selection {
     const struct cli *cli;
@@ -114,7 +114,21 @@ static int select_from_args(const struct args *args, struct selection *s, char *
     return r;
 }
 
-static int print_list(struct cli *cli, const struct selection *s, const char *path, struct error **err)
+/* How many of the last events a list shows: what --tail says; all since --since; else the last few. */
+static int tail_from_args(const struct args *args, uint64_t *ret, struct error **err)
+{
+    const char *tail = args_get(args, "tail");
+
+    *ret = args_get(args, "since") ? UINT64_MAX : TAIL_DEFAULT;
+    if (!tail)
+        return 0;
+    if (strcmp(tail, "all") != 0)
+        return text_parse_u64(tail, "--tail", ret, err);
+    *ret = UINT64_MAX;
+    return 0;
+}
+
+static int print_list(struct cli *cli, const struct selection *s, const char *path, uint64_t tail, struct error **err)
 {
     json_t *answer = NULL, *event, *kept = json_array();
     size_t i;
@@ -122,12 +136,12 @@ static int print_list(struct cli *cli, const struct selection *s, const char *pa
 
     json_array_foreach(json_object_get(answer, "items"), i, event)
     {
-        if (!is_selected(s, event))
-            continue;
-        json_array_append(kept, event);
-        if (!cli->json)
-            print_event(s, event);
+        if (is_selected(s, event))
+            json_array_append(kept, event);
     }
+    while (json_array_size(kept) > tail)
+        json_array_remove(kept, 0);
+    json_array_foreach(kept, i, event) if (!cli->json) print_event(s, event);
     if (r == 0 && cli->json && !cli->explain) {
         json_t *list = json_pack("{s:O}", "items", kept);
 
@@ -144,12 +158,15 @@ static int run_events(struct cli *cli, const struct args *args, struct error **e
     auto_free char *path = text_dup("/v1/events");
     struct selection s = {.cli = cli};
     struct sse sse = {.event = on_event, .context = &s};
+    uint64_t tail;
     int r = select_from_args(args, &s, &path, err);
 
+    if (r == 0)
+        r = tail_from_args(args, &tail, err);
     if (r == 0 && args_flag(args, "follow"))
         r = api_stream(cli, path, on_bytes, &sse, err);
     else if (r == 0)
-        r = print_list(cli, &s, path, err);
+        r = print_list(cli, &s, path, tail, err);
     sse_clear(&sse);
     free(s.since);
     return r;
@@ -158,6 +175,7 @@ static int run_events(struct cli *cli, const struct args *args, struct error **e
 static const struct option_spec options[] = {
     {"follow", 'f', NULL, "go on with what happens"},
     {"since", 0, "WHEN", "from then on: 10m, a time, or the number of an event"},
+    {"tail", 'n', "N", "the last N of them (default 20 without --since; all: as far back as is kept)"},
     {"filter", 0, "KEY=VALUE", "type=PREFIX, instance=NAME; may repeat"},
     {NULL},
 };
@@ -167,7 +185,8 @@ const struct command command_events = {
     .section = "Look inside",
     .synopsis = "[OPTIONS] [NAME]",
     .summary = "Show what happened, or what happens",
-    .text = "With -f goes on until it is interrupted. With --json and -f every event is one line of JSON.",
+    .text = "Without -f prints the last 20 events and ends. With -f prints what happens from now on "
+            "(with --since, from then on) until it is interrupted. With --json and -f every event is one line of JSON.",
     .examples = "  coracle events -f --filter type=instance\n  coracle events --since 10m edge-fw",
     .options = options,
     .words = WORD_INSTANCE,

@@ -121,8 +121,13 @@ static int run_exec(struct cli *cli, const struct args *args, struct error **err
     json_t *body;
     int r;
 
-    /* A terminal inside is possible without one outside (docker refuses; a script that wants one may have it). */
-    session.tty = session.tty && isatty(STDIN_FILENO) && !cli->json;
+    if (session.tty && !isatty(STDIN_FILENO) && !cli->explain) {
+        error_set(err, ENOTTY, "INVALID_VALUE", "-t: standard input is no terminal");
+        error_hint(err, "leave -t out, or give it one: script -qec 'coracle exec -it %s ...' /dev/null",
+                   args->words[0]);
+        return -ENOTTY;
+    }
+    session.tty = session.tty && !cli->json;
     r = exec_body(args, &body, err);
     if (r < 0)
         return r;

@@ -99,6 +99,10 @@ struct core_times {
 int core_create(struct core *, const json_t *descriptor, bool start, const struct core_times *,
                 struct instance **ret_instance, struct operation **ret_operation, struct error **err);
 
+/* POST /v1/plan: everything core_create() would refuse, and nothing done. A name that is taken is no error but told:
+ * ret_present is the instance of that name, NULL when there is none. Its addresses are not held against it. */
+int core_check(struct core *, const json_t *descriptor, struct instance **ret_present, struct error **err);
+
 enum core_verb { CORE_START, CORE_STOP, CORE_RESTART, CORE_PAUSE, CORE_RESUME };
 
 /* POST /v1/instances/{id}/VERB. body: {"grace_ms": N} for stop and restart, NULL or {} else. */

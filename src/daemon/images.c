@@ -314,6 +314,16 @@ void images_render_list(struct images *images, uint32_t variants, struct buffer 
     buffer_text(out, "]}");
 }
 
+int images_render_as(struct images *images, const char *digest, const char *name, struct buffer *out, struct error **err)
+{
+    const struct record *record = images_find_digest(images, digest);
+
+    if (!record)
+        return error_set(err, ENOENT, "IMAGE_NOT_FOUND", "image %s was removed meanwhile", digest);
+    record_render(record, name, out);
+    return 0;
+}
+
 int images_render(struct images *images, const char *ref, uint32_t variants, struct buffer *out, struct error **err)
 {
     struct record *record;

@@ -24,6 +24,8 @@ void images_render_list(struct images *, uint32_t variants, struct buffer *out);
 /* ref: a reference, "sha256:HEX", or a unique prefix (>= 4 digits) of HEX; of several variants the first is shown.
  * IMAGE_NOT_FOUND, IMAGE_WRONG_GUEST, AMBIGUOUS_NAME. */
 int images_render(struct images *, const char *ref, uint32_t variants, struct buffer *out, struct error **err);
+/* The image of that digest under one of its names; NULL: its first. */
+int images_render_as(struct images *, const char *digest, const char *name, struct buffer *out, struct error **err);
 
 /* DELETE /v1/images/{ref}: all these variants of a name or none, or the one with the digest. A reference beside others
  * only loses the name. IMAGE_IN_USE names who uses it. done comes when it is committed; the layers follow in the
@@ -39,8 +41,9 @@ int images_upload_begin(struct images *, const char *name, const char *entrypoin
 int images_upload_write(struct image_upload *, const void *bytes, size_t size, struct error **err);
 /* Lets a body that did not come whole go; accepts NULL. Not after images_upload_finish(). */
 void images_upload_abort(struct image_upload *);
-/* reference: for images_render() ("sha256:HEX"), NULL with err on failure. added: false when it was there already. */
-typedef void (*images_done)(void *context, const char *reference, bool added, const struct error *err);
+/* digest: for images_render_as() ("sha256:HEX"), NULL with err on failure. name: what it was to be called, NULL: nothing.
+ * added: false when it was there already, under whatever name. */
+typedef void (*images_done)(void *context, const char *digest, const char *name, bool added, const struct error *err);
 /* Unpacks and records. The upload belongs to the store from now on, also when this fails. */
 int images_upload_finish(struct image_upload *, images_done done, void *context, struct error **err);
 

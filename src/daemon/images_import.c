@@ -219,7 +219,7 @@ static void finish(struct import *in, const struct error *err)
     if (err)
         log_error(NULL, err, "image %s was not imported", in->origin.name ? in->origin.name : "");
     if (in->done)
-        in->done(in->context, err ? NULL : in->digest, in->added, err);
+        in->done(in->context, err ? NULL : in->digest, in->origin.name, in->added, err);
     import_free(in);
     job_done(images);
 }

@@ -88,11 +88,12 @@ static void finish(struct pull *p, const struct error *err)
 
 /* ---- the second half: the import ---- */
 
-static void on_imported(void *context, const char *reference, bool added, const struct error *err)
+static void on_imported(void *context, const char *digest, const char *name, bool added, const struct error *err)
 {
     struct pull *p = context;
 
-    (void)reference;
+    (void)digest;
+    (void)name;
     (void)added;
     core_operation_step(p->operation, "unpack", p->stage_ns, monotonic_ns());
     finish(p, err);

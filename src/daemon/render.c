@@ -458,7 +458,8 @@ void core_render_network(struct core *core, const struct network *n, struct buff
         number_member(out, ",\"mtu\":", n->mtu);
     else
         buffer_text(out, ",\"mtu\":null");
-    bool_member(out, ",\"uplink\":", n->uplink);
+    /* what it may, and the host has: a network marked so reaches nothing where no uplink is configured */
+    bool_member(out, ",\"uplink\":", n->uplink && core->facts_known && core->facts.uplink[0]);
     number_member(out, ",\"instances\":", n->instances);
     buffer_char(out, '}');
 }

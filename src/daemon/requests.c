@@ -228,6 +228,60 @@ int core_create(struct core *core, const json_t *descriptor, bool start, const s
     return r;
 }
 
+/* ---- check */
+
+/* As make_instance(), but for the table. */
+static int check_spec(struct core *core, struct vnf_spec *spec, struct instance *present, struct error **err)
+{
+    const struct technology *technology;
+    struct launch_plan plan = {0};
+    struct instance *i;
+    int r = check_technology(core, spec, &technology, err);
+
+    if (r < 0)
+        return r;
+    i = instance_new(spec, technology);
+    if (!i)
+        return no_memory(err);
+    core_new_id(core, i->id);
+    for (size_t n = 0; present && n < spec->network_count; n++) { /* what it asks for it may hold already */
+        spec->networks[n].ipv4 = (struct in_addr){0};
+        spec->networks[n].ipv6 = (struct in6_addr){0};
+    }
+    r = choose_image(core, spec, i, err);
+    if (r == 0)
+        r = networks_take(core, spec, &i->nics, err);
+    if (r == 0) {
+        i->nic_count = spec->network_count;
+        r = instance_plan(core, i, spec, &plan, err);
+        networks_give(core, i->nics, i->nic_count);
+    }
+    plan_clear(&plan);
+    instance_free(i);
+    return r;
+}
+
+int core_check(struct core *core, const json_t *descriptor, struct instance **ret_present, struct error **err)
+{
+    struct instance *present;
+    struct error *local = NULL;
+    struct vnf_spec spec;
+    int r = spec_parse(descriptor, &spec, err);
+
+    if (r < 0)
+        return r;
+    present = *spec.name ? strmap_get(&core->by_name, spec.name) : NULL;
+    if (!present)
+        r = choose_name(core, &spec, err ? err : &local);
+    if (r == 0)
+        r = check_spec(core, &spec, present, err ? err : &local);
+    error_free(local);
+    spec_clear(&spec);
+    if (r == 0)
+        *ret_present = present;
+    return r;
+}
+
 /* ---- change */
 
 static int busy(const struct instance *i, struct error **err)

@@ -62,7 +62,8 @@ int delete_image(struct request *request, struct error **err)
     uint32_t variants;
     int r = wanted_variants(&request->target, &variants, err);
 
-    return r < 0 ? r : images_remove(request->api->images, request->target.argument, variants, on_removed, request, err);
+    return r < 0 ? r
+                 : images_remove(request->api->images, request->target.argument, variants, on_removed, request, err);
 }
 
 int prepare_image(struct request *request, struct error **err)
@@ -75,14 +76,14 @@ int prepare_image(struct request *request, struct error **err)
     return r < 0 ? r : images_upload_begin(request->api->images, name, entrypoint, &request->upload, err);
 }
 
-static void on_imported(void *context, const char *reference, bool added, const struct error *failure)
+static void on_imported(void *context, const char *digest, const char *name, bool added, const struct error *failure)
 {
     struct request *request = context;
     auto_error struct error *err = NULL;
 
     if (failure)
         answer_problem(request, failure);
-    else if (images_render(request->api->images, reference, VARIANT_ALL, &request->out, &err) < 0)
+    else if (images_render_as(request->api->images, digest, name, &request->out, &err) < 0)
         answer_problem(request, err);
     else
         answer_json(request, added ? MHD_HTTP_CREATED : MHD_HTTP_OK, &request->out);

@@ -104,6 +104,25 @@ int post_instance(struct request *request, struct error **err)
     return answer_when_committed(request, operation ? MHD_HTTP_ACCEPTED : MHD_HTTP_CREATED, err);
 }
 
+/* Nothing is changed, so nothing is committed. */
+int post_plan(struct request *request, struct error **err)
+{
+    struct core *core = request->api->core;
+    struct instance *present;
+    int r = core_check(core, request->json, &present, err);
+
+    if (r < 0)
+        return r;
+    buffer_printf(&request->out, "{\"action\":\"%s\",\"instance\":", present ? "compare" : "create");
+    if (present)
+        core_render_instance(core, present, &request->out);
+    else
+        buffer_text(&request->out, "null");
+    buffer_char(&request->out, '}');
+    answer_json(request, MHD_HTTP_OK, &request->out);
+    return 0;
+}
+
 static int make_filter(struct request *request, struct core_filter **ret, struct error **err)
 {
     const struct target *target = &request->target;

@@ -9,6 +9,7 @@ const struct route api_routes[] = {
     {"GET", "/v1/metrics", {0}, BODY_NONE, get_metrics, NULL},
     {"GET", "/v1/health", {0}, BODY_NONE, get_health, NULL},
 
+    {"POST", "/v1/plan", {0}, BODY_DESCRIPTOR, post_plan, NULL},
     {"POST", "/v1/instances", {"start"}, BODY_DESCRIPTOR, post_instance, NULL},
     {"GET", "/v1/instances", {"name", "technology", "state", "label", "image"}, BODY_NONE, get_instances, NULL},
     {"GET", "/v1/instances/{id}", {0}, BODY_NONE, get_instance, NULL},

@@ -200,6 +200,7 @@ int get_network(struct request *, struct error **);
 int post_network(struct request *, struct error **);
 int delete_network(struct request *, struct error **);
 int post_instance(struct request *, struct error **);
+int post_plan(struct request *, struct error **);
 int get_instances(struct request *, struct error **);
 int get_instance(struct request *, struct error **);
 int patch_instance(struct request *, struct error **);

@@ -29,9 +29,11 @@ if [ -r "$CORACLE_BUILD/images/container/coracle-iperf.oci.tar" ]; then
     expect_status 0
     run coracle image import --json "$CORACLE_BUILD/images/container/coracle-iperf.oci.tar" from/file
     expect_status 0
+    run coracle image import --json "$CORACLE_BUILD/images/container/coracle-iperf.oci.tar" from/other
+    expect_json 'j["reference"].startswith("from/other")'
     DIGEST=$(coracle image inspect --field digest from/directory)
     expect_json "j['digest'] == '$DIGEST'"
-    run coracle image rm from/directory from/file
+    run coracle image rm from/directory from/file from/other
     expect_status 0
 fi
 

@@ -264,12 +264,36 @@ printf 'name: one\ntechnology: fake\n---\n' >"$WORK/p.yaml"
 run coracle apply -f "$WORK/p.yaml"
 expect_status 0
 expect_out "0 to create, 1 as wanted, 0 different"
+expect_out "0 created, 1 as wanted, 0 different, 0 failed"
 printf 'name: good\ntechnology: fake\n---\nname: bad\ntechnology: fake\nfault: {step: start}\n' >"$WORK/p.yaml"
 run coracle apply --json -f "$WORK/p.yaml"
 expect_status 1
 expect_json 'j["applied"] is False and [i["result"] for i in j["items"]] == ["created", "START_FAILED"]'
 expect_json_error 'j["code"] == "START_FAILED"'
 coracle -q rm -f good bad >/dev/null
+
+case_is "plan checks with the server, apply goes on after a bad one"
+printf 'name: first\ntechnology: fake\n---\nname: wrong\ntechnology: fake\nresources: {memory: 12parsecs}\n---\ntechnology: fake\n---\nname: odd\ntechnology: fake\ncolour: red\n---\nname: gone\nimage: no/such\n---\nname: first\ntechnology: fake\n---\nname: last\ntechnology: fake\n' >"$WORK/p.yaml"
+run coracle plan -f "$WORK/p.yaml"
+expect_status 64
+expect_out "+ first"
+expect_out "! wrong"
+expect_out "INVALID_UNIT"
+expect_out "! descriptor number 3"
+expect_out "! odd"
+expect_out "UNKNOWN_FIELD"
+expect_out "+ last"
+expect_out "2 to create, 0 as wanted, 0 different, 5 invalid"
+run coracle inspect first
+expect_status 3
+run coracle apply -f "$WORK/p.yaml"
+expect_status 64
+expect_out "2 created, 0 as wanted, 0 different, 5 failed"
+run coracle inspect --field state last
+expect_out_is "STARTED"
+run coracle apply --json -f "$WORK/p.yaml"
+expect_json '[i["result"] for i in j["items"] if "result" in i].count("UNKNOWN_FIELD") == 1 and j["applied"] is False'
+coracle -q rm -f first last >/dev/null
 
 case_is "images of an empty store"
 run coracle images

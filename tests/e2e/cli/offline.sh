@@ -118,7 +118,7 @@ explain "GET /v1/networks" networks
 explain '"ipv4": "198.18.9.0/24"' network create --subnet 198.18.9.0/24 n
 explain "GET /v1/networks/n" network inspect n
 explain "DELETE /v1/networks/n" network rm n
-explain "GET /v1/instances/a" plan -f "$WORK/a.yaml"
+explain "POST /v1/plan" plan -f "$WORK/a.yaml"
 explain "POST /v1/instances?start=true" apply -f "$WORK/a.yaml"
 explain "GET /v1/host" doctor
 explain "GET /v1/version" version

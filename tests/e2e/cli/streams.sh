@@ -66,6 +66,9 @@ expect_out_like 'instance.state +a +STARTING -> STARTED'
 run coracle events --filter type=operation
 expect_no_out "instance.state"
 expect_out "operation.ended"
+run coracle events --tail 2
+expect_status 0
+[ "$(printf '%s\n' "$OUT" | wc -l)" = 2 ] || _fail "two lines"
 run coracle events --json --since 1h
 expect_json 'len(j["items"]) >= 4 and j["items"][0]["seq"] < j["items"][-1]["seq"]'
 background coracle events -f --json a
@@ -88,6 +91,9 @@ run sh -c 'echo typed | coracle exec -i a cat'
 expect_status 0
 run coracle exec --json a echo x
 expect_json 'j == {"exit": {"status": 0}, "stdout": "x\n", "stderr": ""}'
+run sh -c "coracle exec -t a true </dev/null"
+expect_status 64
+expect_err "no terminal"
 run coracle exec nobody true
 expect_status 3
 

@@ -86,7 +86,7 @@ static size_t make_tar(const char *name, const char *content, char *buf, size_t 
     return used;
 }
 
-static void on_done(void *context, const char *reference, bool added, const struct error *err)
+static void on_done(void *context, const char *reference, const char *name, bool added, const struct error *err)
 {
     struct fixture *f = context;
 
@@ -99,7 +99,7 @@ static void on_done(void *context, const char *reference, bool added, const stru
 
 static void on_removed(void *context, const struct error *err)
 {
-    on_done(context, NULL, false, err);
+    on_done(context, NULL, NULL, false, err);
 }
 
 static void upload(struct fixture *f, const char *name, const char *entrypoint, const char *content)
