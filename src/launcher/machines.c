@@ -142,13 +142,15 @@ static void close_files(struct guest_files *f)
     f->disk = close_fd(f->disk);
 }
 
-static int open_files(struct launcher *l, const struct launch_plan *plan, struct guest_files *ret, struct error **err)
+/* restored: kernel and initrd are in the snapshot; the disk below its private writes is not. */
+static int open_files(struct launcher *l, const struct launch_plan *plan, bool restored, struct guest_files *ret,
+                      struct error **err)
 {
-    bool from_disk = plan->machine.boot == PLAN_BOOT_DISK;
+    bool from_disk = plan->machine.boot == PLAN_BOOT_DISK, kernel = !from_disk && !restored;
     struct guest_files f = {-1, -1, -1, 0};
-    int r = from_disk ? 0 : open_file(l, &plan->root, kernel_path, &f.kernel);
+    int r = kernel ? open_file(l, &plan->root, kernel_path, &f.kernel) : 0;
 
-    if (r == 0 && !from_disk)
+    if (r == 0 && kernel)
         open_file(l, &plan->root, initrd_path, &f.initrd);
     for (size_t i = 0; i < sizeof(disk_paths) / sizeof(disk_paths[0]) && f.disk < 0; i++)
         if (open_file(l, &plan->root, disk_paths[i].path, &f.disk) == 0)
@@ -244,7 +246,7 @@ int machine_load(struct launcher *l, struct machine *machine, const struct machi
     char parameters[MACHINE_PARAMETERS_MAX];
     struct load load = {.fd_count = 0};
     struct monitor_reply reply;
-    int r = guest->snapshot_fd >= 0 ? 0 : open_files(l, guest->plan, &files, err);
+    int r = open_files(l, guest->plan, guest->snapshot_fd >= 0, &files, err);
 
     if (r < 0)
         return r;

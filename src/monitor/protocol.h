@@ -109,7 +109,8 @@ struct monitor_disk {
 };
 
 enum monitor_load_flag {
-    MONITOR_LOAD_RESTORE = 1, /* from a snapshot: its fd replaces kernel and initrd; parameters, MACs, seed are new */
+    MONITOR_LOAD_RESTORE = 1, /* from a snapshot: its fd replaces kernel and initrd; parameters, MACs, seed are new;
+                                 disks come as they did at the start */
     MONITOR_LOAD_INITRD = 2,
     MONITOR_LOAD_LOGS = 4,    /* log.0 and log.1 come along; without: output is discarded */
     MONITOR_LOAD_WAIT = 8,    /* DONE comes when the guest said that it is ready (unikernel: its application listens) */
