@@ -8,7 +8,8 @@ IMAGE=$CORACLE_BUILD/images/unikernel/coracle-iperf-unikernel.oci.tar
 [ -r "$IMAGE" ] || skip "the unikernel was not built (the source of lwIP could not be had)"
 [ -c /dev/net/tun ] || skip "there is no /dev/net/tun"
 command -v iperf >/dev/null || skip "iperf is not installed (apt install iperf)"
-platform_up --with-launcher
+echo "kvm = $([ "${1:-}" = emulated ] && echo no || echo yes)" >"$WORK/host.conf"
+platform_up --with-launcher --launcher-config "$WORK/host.conf"
 ACCELERATOR=$(coracle doctor --json | python3 -c '
 import json, sys
 for c in json.load(sys.stdin)["checks"]:
@@ -128,7 +129,8 @@ in_fabric ping -i 0.05 -c 60 -W 1 "$ADDRESS" >"$WORK/ping" 2>&1 &
 PINGER=$!
 kill -9 "$(cat "$RUN/coracled.pid")" "$(cat "$RUN/coracle-launcher.pid")"
 sleep 0.3
-coracle up --run-dir "$RUN" --state-dir "$STATE" --user "$(id -un)" --cgroup "$CGROUP" >"$WORK/up2" 2>&1
+coracle up --run-dir "$RUN" --state-dir "$STATE" --user "$(id -un)" --cgroup "$CGROUP" \
+    --launcher-config "$WORK/host.conf" >"$WORK/up2" 2>&1
 wait $PINGER
 run cat "$WORK/ping"
 expect_out "60 received"
