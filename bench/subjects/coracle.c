@@ -5,6 +5,8 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +17,8 @@
 #include "bench/http.h"
 #include "bench/subject.h"
 
+/* A Linux bridge has at most 1,023 ports (BR_MAX_PORTS), and the fabric makes one bridge a network. */
+enum { NETWORK_INSTANCES = 900 };
 enum { POOL_WAIT_MS = 5000, PORT_IPERF = 5001, ADDRESS_FROM_END = 7, ARCHIVE_MAX = 64 << 20 };
 
 struct coracle {
@@ -265,6 +269,37 @@ static int wait_for_pool(struct coracle *c, bool snapshot, struct error **err)
                      POOL_WAIT_MS / 1000);
 }
 
+static atomic_uint living; /* instances of a crowd; all subjects of this process share the networks */
+
+/* Name of the network the next instance of a crowd goes to; those beyond the default one are made when needed. */
+static int choose_network(struct coracle *c, char name[32], struct error **err)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static unsigned made;
+    unsigned n = atomic_load(&living) / NETWORK_INSTANCES;
+    int r = 0;
+
+    snprintf(name, 32, "default");
+    if (n == 0)
+        return 0;
+    snprintf(name, 32, "bench-%u", n);
+    pthread_mutex_lock(&lock);
+    if (n > made) {
+        struct error *there = NULL;
+        json_t *body = json_pack("{s:s}", "name", name);
+        r = http_call(&c->http, "POST", "/v1/networks", body, NULL, &there);
+        json_decref(body);
+        if (r == -EEXIST || (there && strcmp(there->code, "NAME_TAKEN") == 0))
+            r = 0; /* of an earlier run */
+        if (r < 0 && err)
+            *err = take_ptr(there);
+        error_free(there);
+        made = r < 0 ? made : n;
+    }
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
 static int coracle_prepare(struct subject *s, enum subject_start start, bool fixed_address, struct error **err)
 {
     static const char *const modes[] = {
@@ -272,7 +307,7 @@ static int coracle_prepare(struct subject *s, enum subject_start start, bool fix
         [SUBJECT_START_SNAPSHOT] = "snapshot"};
     struct coracle *c = s->state;
     auto_free char *text = NULL;
-    char name[64];
+    char name[64], network[32] = "default";
     json_t *d;
     int r = start == SUBJECT_START_POOL || start == SUBJECT_START_SNAPSHOT
                 ? wait_for_pool(c, start == SUBJECT_START_SNAPSHOT, err)
@@ -286,6 +321,12 @@ static int coracle_prepare(struct subject *s, enum subject_start start, bool fix
     if (d && fixed_address)
         json_object_set_new(d, "networks",
                             json_pack("[{s:s, s:s}]", "name", "default", "ipv4", inet_ntoa(s->target.address)));
+    if (d && !fixed_address && (r = choose_network(c, network, err)) < 0) {
+        json_decref(d);
+        return r;
+    }
+    if (d && !fixed_address && strcmp(network, "default") != 0)
+        json_object_set_new(d, "networks", json_pack("[s]", network));
     text = d ? json_dumps(d, JSON_COMPACT) : NULL;
     json_decref(d);
     if (!text)
@@ -312,8 +353,10 @@ static int coracle_create(struct subject *s, struct subject_instance *ret, struc
     json_decref(body);
     if (r == 0 && !*instance.id)
         r = error_set(err, EPROTO, "PROTOCOL_ERROR", "the create call's answer names no instance");
-    if (r == 0)
+    if (r == 0) {
+        atomic_fetch_add(&living, 1);
         *ret = instance;
+    }
     return r;
 }
 
@@ -376,6 +419,8 @@ static int coracle_destroy(struct subject *s, struct subject_instance *instance,
     if (*text_of(operation, "id"))
         r = wait_operation(c, text_of(operation, "id"), err);
     json_decref(operation);
+    if (r == 0)
+        atomic_fetch_sub(&living, 1);
     return r;
 }
 
