@@ -25,7 +25,7 @@ struct coracle {
     struct http http;
     struct http_request request; /* the next create call */
     char image[256];
-    char guest[16]; /* the variant of the image this technology runs */
+    char guest[16];        /* the variant of the image this technology runs */
     char cgroup_file[256]; /* "" : no memory controller */
     int daemon_pid, launcher_pid;
 };
@@ -286,7 +286,10 @@ static int choose_network(struct coracle *c, char name[32], struct error **err)
     pthread_mutex_lock(&lock);
     if (n > made) {
         struct error *there = NULL;
-        json_t *body = json_pack("{s:s}", "name", name);
+        char range[32];
+        snprintf(range, sizeof(range), "198.19.%u.0/20",
+                 (n - 1) % 16 * 16); /* of RFC 2544's block, where no default network is */
+        json_t *body = json_pack("{s:s, s:s}", "name", name, "ipv4", range);
         r = http_call(&c->http, "POST", "/v1/networks", body, NULL, &there);
         json_decref(body);
         if (r == -EEXIST || (there && strcmp(there->code, "NAME_TAKEN") == 0))
@@ -302,9 +305,10 @@ static int choose_network(struct coracle *c, char name[32], struct error **err)
 
 static int coracle_prepare(struct subject *s, enum subject_start start, bool fixed_address, struct error **err)
 {
-    static const char *const modes[] = {
-        [SUBJECT_START_DEFAULT] = "auto", [SUBJECT_START_COLD] = "cold", [SUBJECT_START_POOL] = "pool",
-        [SUBJECT_START_SNAPSHOT] = "snapshot"};
+    static const char *const modes[] = {[SUBJECT_START_DEFAULT] = "auto",
+                                        [SUBJECT_START_COLD] = "cold",
+                                        [SUBJECT_START_POOL] = "pool",
+                                        [SUBJECT_START_SNAPSHOT] = "snapshot"};
     struct coracle *c = s->state;
     auto_free char *text = NULL;
     char name[64], network[32] = "default";

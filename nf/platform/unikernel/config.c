@@ -105,13 +105,8 @@ static void configure4(struct netif *netif, const struct net_config *c)
     char text[sizeof(c->ip4)];
     int prefix = split_prefix(c->ip4, text, sizeof(text));
 
-    if (!*c->ip4)
+    if (!*c->ip4 || strcmp(c->ip4, "dhcp") == 0)
         return;
-    if (strcmp(c->ip4, "dhcp") == 0) {
-        if (dhcp_start(netif) != ERR_OK)
-            nf_print(NF_LOG, "network: no memory for DHCP\n");
-        return;
-    }
     if (prefix < 0 || prefix > 32 || !ip4addr_aton(text, &address)) {
         complain("ip4", c->ip4);
         return;
@@ -222,10 +217,32 @@ static void configure_neighbours(struct netif *netif, const struct net_config *c
         add_neighbour6(netif, &gateways6[nic].address, &mac);
 }
 
+/* A platform that gives the gateway's hardware address makes the guest known by itself. Such a guest raises its
+ * interface without a word (netif_set_up() would announce it and look for routers): on a bridge with a thousand others
+ * each word of one wakes them all. */
+static void raise_interface(struct netif *netif, const struct net_config *c)
+{
+    if (*c->gateway_mac && net_is_static(c)) {
+        netif->flags |= NETIF_FLAG_UP;
+        netif->rs_count = 0;
+    } else {
+        netif_set_up(netif);
+    }
+}
+
+bool net_is_static(const struct net_config *c)
+{
+    return strcmp(c->ip4, "dhcp") != 0 && strcmp(c->ip6, "auto") != 0;
+}
+
 void net_configure(struct netif *netif, const struct net_config *config, unsigned nic)
 {
+    netif->flags &= (u8_t)~NETIF_FLAG_UP; /* nothing is announced while it changes */
     configure4(netif, config);
     configure6(netif, config);
+    raise_interface(netif, config);
+    if (strcmp(config->ip4, "dhcp") == 0 && dhcp_start(netif) != ERR_OK)
+        nf_print(NF_LOG, "network: no memory for DHCP\n");
     set_gateway6(netif, config, nic);
     configure_neighbours(netif, config, nic);
 }

@@ -8,6 +8,7 @@
  */
 #include "unikernel.h"
 
+#include "lwip/priv/tcp_priv.h"
 #include "lwip/timeouts.h"
 
 #include "../platform.h"
@@ -17,6 +18,7 @@ enum {
     GOODBYE_NS = 20000000,
     STATUS_STOPPED = 128 + 15, /* as after SIGTERM */
 };
+#define STACK_REST_NS UINT64_C(10000000000) /* twice what a question about a neighbour may take (RFC 4861, 10) */
 enum { ARGUMENT_MAX = 64, WINDOW_MAX_NS = 50000, WINDOW_MIN_NS = 2000 };
 
 static char parameters[BOOT_PARAMETERS_SIZE];
@@ -28,6 +30,7 @@ static struct {
     void (*hook)(void *context);
     void *context;
 } stopping;
+static uint64_t packet_seen;  /* when the network last brought one, 0: never */
 static uint64_t firing_until; /* of the round of timers_run() under way, 0: none */
 
 void unikernel_main(const struct boot_info *info);
@@ -118,9 +121,16 @@ static void restored(void)
     boot_shared()->ready = 1;
 }
 
+/* Whether nothing is left that the stack's ticks (ageing of neighbours, reassembly, retransmission) could be for. A
+ * thousand idle guests that each tick twice a second are a busy host. */
+static bool stack_rests(void)
+{
+    return !tcp_active_pcbs && !tcp_tw_pcbs && net_is_static(&network[0]) && cpu_ns() - packet_seen > STACK_REST_NS;
+}
+
 static uint64_t next_wake(uint64_t timer)
 {
-    u32_t sleep = sys_timeouts_sleeptime();
+    u32_t sleep = stack_rests() ? SYS_TIMEOUTS_SLEEPTIME_INFINITE : sys_timeouts_sleeptime();
     uint64_t stack = sleep == SYS_TIMEOUTS_SLEEPTIME_INFINITE ? 0 : cpu_ns() + (uint64_t)sleep * 1000000;
 
     if (timer && (!stack || timer < stack))
@@ -135,7 +145,10 @@ static bool work(uint64_t *ret_timer)
     bool worked = timers_run();
 
     sys_check_timeouts();
-    worked |= net_poll();
+    if (net_poll()) {
+        worked = true;
+        packet_seen = cpu_ns();
+    }
     worked |= tcp_round();
     worked |= udp_round();
     worked |= vsock_poll();

@@ -574,7 +574,6 @@ bool net_init(const struct net_config config[NET_MAX])
     virtq_interrupts(&tx, false);
     netif_add_noaddr(&interface, NULL, interface_init, ethernet_input);
     netif_set_default(&interface);
-    netif_set_up(&interface);
     net_configure(&interface, config, 0);
     return present = true;
 }

@@ -149,6 +149,7 @@ void net_interrupts(bool on);
 bool net_parameter(struct net_config config[NET_MAX], const char *word);
 struct netif;
 void net_configure(struct netif *netif, const struct net_config *config, unsigned nic);
+bool net_is_static(const struct net_config *config); /* no address of it comes from the network */
 
 /* ---- tcp.c, udp.c, timer.c: platform.h on lwIP ---- */
 
