@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes the seeds of the monitor's fuzz targets: make_seeds.py CORPUS-ELF CORPUS-QUEUE CORPUS-MMIO CORPUS-SNAPSHOT
-CORPUS-BOOT. Run by hand."""
+CORPUS-BOOT CORPUS-VHOST-USER. Run by hand."""
 import os
 import struct
 import sys
@@ -117,10 +117,10 @@ MMIO = {
 }
 
 
-def state(queues, kind=1, accepted=1 << 32 | 1 << 29 | 1 << 15, status=15, own=b"", count=2, own_size=None):
+def state(queues, kind=1, accepted=1 << 32 | 1 << 29 | 1 << 15, status=15, own=struct.pack("<QII", 0, 1, 0), count=2, own_size=None):
     """struct device_state; queues: (descriptors, available, used, size, next_available, next_used, ready)."""
     out = struct.pack("<IIQIIIIII", kind, count, accepted, 0, 0, 0, status, 1, 0)
-    for q in (list(queues) + [(0,) * 7] * 8)[:8]:
+    for q in (list(queues) + [(0,) * 7] * 17)[:17]:
         out += struct.pack("<QQQHHHHHHHH", *q[:4], q[4], q[5], 0, 0, 0, 0, q[6])
     return out + struct.pack("<II", len(own) if own_size is None else own_size, 0) + own.ljust(256, b"\0")
 
@@ -147,7 +147,27 @@ SNAPSHOT = {
     "short": snapshot(state(GOOD))[:100],
 }
 
-for folder, seeds in zip(sys.argv[1:], (ELF, QUEUE, MMIO, SNAPSHOT, BOOT)):
+def answer(request, value, flags=5, size=8):
+    return struct.pack("<IIIQ", request, flags, size, value)
+
+
+HAS = 1 << 32 | 1 << 30 | 1 << 15
+HELLO = answer(1, HAS) + answer(15, 9)
+RING = b"".join(answer(r, 0) for r in (8, 10, 9, 13, 12, 18))
+VHOST_USER = {
+    "whole": b"\0" + HELLO + answer(3, 0) + answer(5, 0) + answer(2, 0) + RING + answer(11, 0) + RING + answer(11, 1),
+    "pairs": b"\2" + HELLO + answer(17, 2) + answer(3, 0) + answer(5, 0) + answer(2, 0) + (RING + answer(11, 0)) * 4,
+    "no-protocol": b"\0" + answer(1, 1 << 32) + answer(11, 0) + answer(11, 1),
+    "descriptors": b"\1" + HELLO,
+    "refuses": b"\0" + HELLO + answer(3, 1),
+    "other-ring": b"\0" + answer(1, 1 << 32) + answer(11, 7),
+    "base": b"\0" + answer(1, 1 << 32) + answer(11, 1 << 48),
+    "long": b"\0" + answer(1, HAS, size=2**32 - 1),
+    "short": b"\0" + answer(1, HAS)[:15],
+    "version": b"\0" + answer(1, HAS, flags=6),
+}
+
+for folder, seeds in zip(sys.argv[1:], (ELF, QUEUE, MMIO, SNAPSHOT, BOOT, VHOST_USER)):
     os.makedirs(folder, exist_ok=True)
     for name, data in seeds.items():
         with open(os.path.join(folder, name), "wb") as f:
