@@ -17,6 +17,7 @@
 #include <x86intrin.h>
 
 #include "base/cleanup.h"
+#include "qemu/confine.h"
 #include "qemu/image.h"
 #include "qemu/overlay.h"
 #include "qemu/supervisor.h"
@@ -509,9 +510,17 @@ static int load(struct load *l)
     if (r == 0 && s->machine.restore)
         r = restore_state(l);
     note_time(s, 1);
+    if (r == 0) {
+        l->stage = MONITOR_STAGE_SANDBOX;
+        r = confine_supervisor(&l->err);
+    }
     note_time(s, 2);
-    if (r == 0)
-        r = qmp_call(&s->qmp, "cont", NULL, -1, QMP_TIMEOUT_MS, NULL, &l->err);
+    if (r < 0)
+        use_last_words(l);
+    if (r < 0)
+        return r;
+    l->stage = MONITOR_STAGE_EMULATOR;
+    r = qmp_call(&s->qmp, "cont", NULL, -1, QMP_TIMEOUT_MS, NULL, &l->err);
     if (r < 0)
         use_last_words(l);
     return r;

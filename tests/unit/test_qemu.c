@@ -2,17 +2,22 @@
 /* coracle-qemu's pure parts: golden command lines of both kinds of machine, the kernel's line, QMP with a peer that is
  * slow, wrong or silent, snapshots that fit and that do not. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "qemu/confine.h"
 #include "qemu/image.h"
 #include "qemu/machine.h"
 #include "qemu/overlay.h"
@@ -265,11 +270,45 @@ static void test_overlay(void **state)
     error_free(err);
 }
 
+/* ---- the sandbox ---- */
+
+/* In a child: each line of what must not be possible any more; the exit status counts those that were. */
+static int forbidden_that_work(void)
+{
+    int worked = 0;
+
+    worked += open("/etc/passwd", O_RDONLY) >= 0;
+    worked += open("/tmp/coracle-qemu-test", O_RDWR | O_CREAT, 0600) >= 0;
+    worked += open("/proc/self/comm", O_RDWR) >= 0;
+    worked += socket(AF_INET, SOCK_STREAM, 0) >= 0;
+    worked += socket(AF_UNIX, SOCK_STREAM, 0) >= 0;
+    worked += fork() >= 0;
+    worked += execl("/bin/true", "true", (char *)NULL) >= 0;
+    worked += ptrace(PTRACE_ATTACH, getppid(), NULL, NULL) >= 0;
+    worked += unlink("/tmp/coracle-qemu-test") == 0;
+    worked += setuid(getuid()) == 0;
+    worked += memfd_create("x", 0) >= 0;
+    worked += open("/proc/self/status", O_RDONLY) < 0; /* this must */
+    return worked;
+}
+
+static void test_confine(void **state)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(confine_supervisor(NULL) < 0 ? 100 : forbidden_that_work());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_microvm), cmocka_unit_test(test_q35),     cmocka_unit_test(test_kernel_line),
         cmocka_unit_test(test_qmp),     cmocka_unit_test(test_overlay), cmocka_unit_test(test_snapshot_match),
+        cmocka_unit_test(test_confine),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

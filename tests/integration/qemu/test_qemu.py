@@ -757,6 +757,8 @@ def what_qemu_holds():
         assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2", status
         links = [os.readlink(f"/proc/{qemu}/fd/{fd}") for fd in os.listdir(f"/proc/{qemu}/fd")]
         assert not [x for x in links if g.dir in x], links
+        above = dict(line.split(":", 1) for line in open(f"/proc/{g.process.pid}/status", encoding="ascii"))
+        assert above["NoNewPrivs"].strip() == "1" and above["Seccomp"].strip() == "2", above
         environment = open(f"/proc/{qemu}/environ", "rb").read()
         assert b"HOME" not in environment, environment
 
