@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-enum { CONFINE_CALL_COUNT = 38 }; /* docs/decisions/0010-qemu.md; a test counts them */
+enum { CONFINE_CALL_COUNT = 38 }; /* docs/decisions/0012-qemu.md; a test counts them */
 
 /* For ever: no new process, socket or mapping of code, no file but what /proc shows, no signal but to its own
  * children's uid. Refused calls come back with EPERM. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A warm QEMU: this library is loaded before QEMU's own code and holds its start between the dynamic linker's work
- * (half of what a start costs: docs/decisions, "A warm QEMU") and main(), until the supervisor knows which guest it is.
+ * (half of what a start costs: docs/decisions/0012-qemu.md) and main(), until the supervisor knows which guest it is.
  *
  * The C start code of every program calls __libc_start_main(); the one below takes its place, waits for one packet and
  * calls the real one with the words that came. Runs in QEMU's process; the supervisor is the other end of the socket.
