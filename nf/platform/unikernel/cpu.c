@@ -147,6 +147,12 @@ static void idle_direct(uint64_t interrupts, uint64_t until_ns)
     port_out(PORT_IDLE, (uint32_t)interrupts);
 }
 
+/* Of the page, not of the copy: a fault may come before there is one. */
+static bool has_halt(void)
+{
+    return (((const struct boot_info *)BOOT_INFO_ADDRESS)->flags & BOOT_HAS_HALT) != 0;
+}
+
 /* Vector 3 under a PVH monitor; the argument says what (abi/boot.h). */
 static uint64_t halt(uint64_t what)
 {
@@ -231,14 +237,14 @@ static void __attribute__((noreturn)) stop(uint16_t port, uint32_t value)
     console_settle();
     for (;;) {
         port_out(port, value);
-        if (boot.flags & BOOT_HAS_HALT) /* QEMU without a device at that port */
+        if (has_halt()) /* QEMU without a device at that port */
             halt(BOOT_HALT_RESET);
     }
 }
 
 void nf_exit(int status)
 {
-    if (boot.flags & BOOT_HAS_HALT) /* who reads the console learns what the port may not tell */
+    if (has_halt()) /* who reads the console learns what the port may not tell */
         nf_print(NF_LOG, "unikernel: exit status %d\n", status);
     stop(PORT_EXIT, (uint32_t)status);
 }
@@ -273,7 +279,7 @@ static void __attribute__((noreturn)) panic(const char *message)
     nf_print(NF_LOG, "panic: %s: vector %llu error %llx rip %llx rsp %llx\n", message,
              (unsigned long long)panic_record.vector, (unsigned long long)panic_record.error,
              (unsigned long long)panic_record.rip, (unsigned long long)panic_record.rsp);
-    if (boot.flags & BOOT_HAS_HALT) /* nobody outside reads the record */
+    if (has_halt()) /* nobody outside reads the record */
         tell_panic();
     stop(PORT_PANIC, 1);
 }
@@ -315,7 +321,7 @@ void exception(const struct exception_frame *f)
     panic_record.rip = f->rip;
     panic_record.rsp = f->rsp;
     panic_record.rflags = f->rflags;
-    if (boot.flags & BOOT_HAS_HALT)
+    if (has_halt())
         panic_record.cr2 = halt(BOOT_HALT_FAULT_WHERE);
     __builtin_memcpy(panic_record.registers, f->registers, sizeof(f->registers));
     panic(f->vector < sizeof(names) / sizeof(names[0]) && names[f->vector] ? names[f->vector] : "exception");

@@ -106,9 +106,9 @@ static uint64_t number(const char **text)
     if (c[0] == '0' && (c[1] | 32) == 'x')
         base = 16, c += 2;
     for (;; c++) {
-        unsigned letter = (unsigned)(*c | 32) - 'a', digit = (unsigned)(*c - '0');
-        if (base == 16 && letter < 6)
-            digit = letter + 10;
+        unsigned letter = (unsigned)(*c | 32) - 'a', digit = (unsigned)*c - '0';
+        if (digit > 9)
+            digit = base == 16 && letter < 6 ? letter + 10 : 16;
         if (digit >= base || value >> 56)
             break;
         value = value * base + digit;

@@ -65,6 +65,8 @@ trap_common:
         push %rcx
         push %rbx
         push %rax
+        mov $0x2b, %eax                 /* BOOT_SELECTOR_USER_DATA: QEMU's TCG leaves a null SS behind a switch of stacks, */
+        mov %eax, %ss                   /* with which no IRETQ comes back from ring 0 */
         mov %rsp, %rdi
         and $-16, %rsp
         call exception
