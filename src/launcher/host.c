@@ -116,10 +116,6 @@ static void look_at_kvm(const struct launcher *l, struct host_facts *f)
     }
     snprintf(path, sizeof(path), "%s/coracle-vmm", l->options.libexec_dir);
     r = run((char *[]){path, (char *)"--probe", NULL}, text, sizeof(text));
-    if (r == -EIO) { /* XX interim: no --probe yet */
-        f->kvm_present = true;
-        return;
-    }
     if (r < 0) {
         snprintf(f->kvm_why_not, sizeof(f->kvm_why_not), "coracle-vmm cannot try KVM: %s", strerror(-r));
         return;
