@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 of daemon, launcher and containers at random moments under load.
+"""kill -9 of daemon, launcher, containers and machines' monitors at random moments under load.
 
 After every kill: each acknowledged instance is there, as wanted or reported as failed with its reason; surviving
 applications kept their process. At the end nothing is left on the host. usage: chaos.py BUILD [ROUNDS [SEED]]"""
@@ -20,9 +20,9 @@ GONE = (OSError, http.client.HTTPException, ValueError)
 class Load(threading.Thread):
     """Creates and removes instances until told to stop; remembers only what was acknowledged."""
 
-    def __init__(self, platform, number):
+    def __init__(self, platform, number, technologies):
         super().__init__(daemon=True)
-        self.platform, self.number = platform, number
+        self.platform, self.number, self.technologies = platform, number, technologies
         self.stop = False
         self.wanted, self.unsure = {}, set()
         self.made = self.refused = 0
@@ -34,8 +34,9 @@ class Load(threading.Thread):
             name = f"load{self.number}-{turn}"
             try:
                 self.unsure.add(name)
-                made = self.platform.post("/v1/instances", {"name": name, "image": "coracle/iperf", "networks": ["default"]},
-                                          timeout=10)
+                technology = self.technologies[turn % len(self.technologies)]
+                made = self.platform.post("/v1/instances", {"name": name, "image": "coracle/iperf", "networks": ["default"],
+                                                            "technology": technology}, timeout=10)
                 self.wanted[name] = made["instance"]["id"]
                 self.unsure.discard(name)
                 self.made += 1
@@ -62,17 +63,17 @@ def settled(platform, seconds=30):
     return platform.instances()
 
 
-def one_round(platform, rng, steady, checks, number):
-    load = [Load(platform, f"{number}-{i}") for i in range(2)]
+def one_round(platform, rng, steady, checks, number, technologies):
+    load = [Load(platform, f"{number}-{i}", technologies) for i in range(2)]
     for thread in load:
         thread.start()
     time.sleep(rng.uniform(0.01, 0.25))
-    what = rng.choice(["daemon", "launcher", "both", "container"])
+    what = rng.choice(["daemon", "launcher", "both", "instance"])
     if what in ("launcher", "both"):
         platform.kill("launcher")
     if what in ("daemon", "both"):
         platform.kill("daemon")
-    if what == "container":
+    if what == "instance":
         victim = rng.choice(steady)
         os.kill(victim["pid"], signal.SIGKILL)
     time.sleep(rng.uniform(0, 0.05))
@@ -99,14 +100,14 @@ def one_round(platform, rng, steady, checks, number):
             good = checks.that(f"round {number} ({what}): {name} is as wanted or says why not", False, item)
     for old in steady:
         now = items.get(old["name"])
-        killed = what == "container" and old is victim
+        killed = what == "instance" and old is victim
         if not killed and (not now or now["pid"] != old["pid"] or now["restarts"] != old["restarts"]):
             good = checks.that(f"round {number} ({what}): {old['name']} noticed nothing", False, (old, now))
     for thread in load:
         for name in [*thread.wanted, *thread.unsure]:
             if name in items:
                 platform.remove(name)
-    if what == "container":
+    if what == "instance":
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             now = platform.instance(victim["name"])
@@ -115,7 +116,7 @@ def one_round(platform, rng, steady, checks, number):
                 break
             time.sleep(0.05)
         else:
-            good = checks.that(f"round {number}: a killed container with restart: always is back", False, now)
+            good = checks.that(f"round {number}: a killed instance with restart: always is back", False, now)
     return good, what, sum(t.made for t in load), sum(t.refused for t in load)
 
 
@@ -128,13 +129,16 @@ def main():
     platform = Platform(sys.argv[1], "chaos", host_conf="pool_depth = 2\n")
     with platform:
         platform.import_iperf()
+        technologies = ["container", "unikernel.kvm"] if platform.import_unikernel() else ["container"]
+        print("technologies:", *technologies)
         before = platform.footprint()
         for i in range(4):
-            platform.create({"name": f"steady{i}", "image": "coracle/iperf", "restart": {"policy": "always", "backoff": "10ms"}})
+            platform.create({"name": f"steady{i}", "image": "coracle/iperf", "technology": technologies[i % len(technologies)],
+                             "restart": {"policy": "always", "backoff": "10ms"}})
         steady = [platform.instance(f"steady{i}") for i in range(4)]
         tally, made, refused, good_rounds = {}, 0, 0, 0
         for number in range(rounds):
-            good, what, m, r = one_round(platform, rng, steady, checks, number)
+            good, what, m, r = one_round(platform, rng, steady, checks, number, technologies)
             tally[what] = tally.get(what, 0) + 1
             made, refused, good_rounds = made + m, refused + r, good_rounds + good
             if number % 10 == 9:
@@ -145,7 +149,7 @@ def main():
         # The pool is the launcher's own and stays; restart with none so that only leaks are left to count.
         platform.kill("launcher", signal.SIGTERM)
         with open(platform.conf, "w", encoding="utf-8") as f:
-            f.write("pool_depth = 0\n")
+            f.write("pool_depth = 0\nsnapshot_count = 0\n")
         platform.start_launcher()
         platform.wait_ready()
         rest = platform.settle(before)

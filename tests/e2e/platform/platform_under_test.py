@@ -206,6 +206,16 @@ class Platform:
     def import_iperf(self):
         return self.import_image(self.program("images/container/coracle-iperf.oci.tar"), "coracle/iperf:latest")
 
+    def import_unikernel(self):
+        """Whether unikernel.kvm runs here natively; its image is then the other variant of coracle/iperf."""
+        path = os.path.join(self.build, "images/unikernel/coracle-iperf-unikernel.oci.tar")
+        host = self.get("/v1/host")
+        able = [t for t in host["technologies"] if t["name"] == "unikernel.kvm" and t["accelerator"].startswith("kvm")]
+        if not os.path.exists(path) or not able:
+            return False
+        self.import_image(path, "coracle/iperf:latest")
+        return True
+
     def in_fabric(self, *command, **kw):
         return subprocess.run(["nsenter", "--net=" + os.path.join(self.run, "fabric"), *command], **kw)
 
@@ -279,8 +289,11 @@ def libexec_dir(build, folder):
     if os.path.isdir(path):
         return path
     os.makedirs(path)
-    for program in ("src/runtime/init/coracle-init", "src/unpack/coracle-unpack"):
-        os.symlink(os.path.join(os.path.abspath(build), program), os.path.join(path, os.path.basename(program)))
+    for program in ("src/runtime/init/coracle-init", "src/unpack/coracle-unpack", "src/vmm/static/coracle-vmm",
+                    "src/qemu/coracle-qemu"):
+        target = os.path.join(os.path.abspath(build), program)
+        if os.path.exists(target):
+            os.symlink(target, os.path.join(path, os.path.basename(program)))
     return path
 
 
