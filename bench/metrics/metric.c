@@ -13,9 +13,8 @@
 enum { PORT_WAIT_MS = 10000 };
 
 static const struct metric *const metrics[] = {
-    &metric_instrument,    &metric_instantiation, &metric_throughput_tx,
-    &metric_throughput_rx, &metric_rtt,           &metric_image_size,
-    &metric_memory,        &metric_create_rate,   NULL,
+    &metric_instrument, &metric_instantiation, &metric_throughput_tx, &metric_throughput_rx, &metric_rtt,
+    &metric_image_size, &metric_memory,        &metric_create_rate,   &metric_connections,   NULL,
 };
 
 const struct metric *const *metric_list(void)

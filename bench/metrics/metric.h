@@ -79,6 +79,6 @@ int metric_run_instance(struct measurement *m, struct error **err);
 void metric_end_instance(struct measurement *m);
 
 extern const struct metric metric_instrument, metric_instantiation, metric_throughput_tx, metric_throughput_rx,
-    metric_rtt, metric_image_size, metric_memory, metric_create_rate;
+    metric_rtt, metric_image_size, metric_memory, metric_create_rate, metric_connections;
 
 #endif

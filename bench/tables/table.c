@@ -8,8 +8,8 @@
 #include "bench/tables/table.h"
 
 static const struct table_kind *const kinds[] = {
-    &table_instantiation, &table_throughput,  &table_rtt,        &table_image_size,
-    &table_memory,        &table_create_rate, &table_instrument, NULL,
+    &table_instantiation, &table_throughput, &table_rtt, &table_image_size, &table_memory, &table_create_rate,
+    &table_connections,   &table_instrument, NULL,
 };
 
 const struct table_kind *const *table_kinds(void)

@@ -60,6 +60,6 @@ void table_comparisons(struct table *table, const struct results *results, const
 const char *table_number(double value, char *buf, size_t size);
 
 extern const struct table_kind table_instantiation, table_throughput, table_rtt, table_image_size, table_memory,
-    table_create_rate, table_instrument;
+    table_create_rate, table_connections, table_instrument;
 
 #endif
