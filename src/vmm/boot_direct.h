@@ -11,6 +11,7 @@
 struct direct_boot {
     const struct elf_image *image;
     const uint8_t *file;    /* what image describes */
+    int fd;                 /* the same, to be mapped where that saves memory; -1: everything is copied */
     const char *parameters; /* boot parameters; at most BOOT_PARAMETERS_SIZE - 1 bytes */
     struct boot_info info;  /* magic, version, memory and free_start are filled here; the rest by the caller */
 };

@@ -32,7 +32,7 @@ static struct {
     bool paused;
     uint64_t begun_ns;
     uint64_t ready_ns; /* atomic */
-    sem_t started;
+    sem_t started, serving;
     struct monitor_message message;
 } self;
 
@@ -224,6 +224,8 @@ static void *control_thread(void *unused)
 
     (void)unused;
     sem_post(&self.started);
+    while (sem_wait(&self.serving) < 0)
+        ;
     for (;;) {
         bool room = false;
 
@@ -243,17 +245,23 @@ static void *control_thread(void *unused)
     return NULL;
 }
 
-int control_start(struct machine *machine, int listen_fd, struct error **err)
+void control_serve(int listen_fd)
+{
+    self.listen_fd = listen_fd;
+    self.begun_ns = machine_now_ns();
+    sem_post(&self.serving);
+}
+
+int control_start(struct machine *machine, struct error **err)
 {
     sigset_t all, before;
     pthread_attr_t attributes;
     pthread_t thread;
 
     self.machine = machine;
-    self.listen_fd = listen_fd;
-    self.begun_ns = machine_now_ns();
     memset(self.connections, 0xff, sizeof(self.connections));
     sem_init(&self.started, 0, 0);
+    sem_init(&self.serving, 0, 0);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);

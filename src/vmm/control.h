@@ -5,9 +5,11 @@
 
 #include "vmm/machine.h"
 
-/* Starts the thread, which serves connections to listen_fd (taken over) as long as the process lives. Before the
- * sandbox closes. machine lives as long. */
-int control_start(struct machine *machine, int listen_fd, struct error **err);
+/* Starts the thread, which waits for control_serve(). Before the sandbox closes. machine lives as long as the process. */
+int control_start(struct machine *machine, struct error **err);
+
+/* Connections to listen_fd (taken over) are served from now on, as long as the process lives. */
+void control_serve(int listen_fd);
 
 /* The guest said that it is ready; vCPU thread. */
 void control_ready(void);

@@ -129,7 +129,8 @@ static int fill_info(struct vm *vm, struct boot_info *info, struct error **err)
 static int load_direct(struct machine *m, const uint8_t *file, size_t size, const struct machine_load *load,
                        struct error **err)
 {
-    struct direct_boot boot = {.parameters = load->parameters, .file = file};
+    struct direct_boot boot = {
+        .parameters = load->parameters, .file = file, .fd = m->memory_shared ? -1 : load->kernel_fd};
     struct vm *vm = m->vm;
     struct elf_image image;
     int r = elf_read(file, size, vm->ram.memory.bytes, 0, &image, err);
@@ -262,6 +263,21 @@ int machine_load(struct machine *m, struct machine_load *load, struct error **er
     return load_image(m, load, err);
 }
 
+int machine_enclose(struct machine *m, struct error **err)
+{
+    int r;
+
+    m->stage = MONITOR_STAGE_SANDBOX;
+    r = sandbox_privileges(err);
+    if (r == 0)
+        r = sandbox_files(err);
+    for (unsigned i = 0; i < m->vm->shape.vcpus; i++)
+        place_vcpu(loop_place(m->loop));
+    if (r == 0)
+        r = loop_start(m->loop, err);
+    return r;
+}
+
 int machine_confine(struct machine *m, struct error **err)
 {
     int r;
@@ -270,15 +286,7 @@ int machine_confine(struct machine *m, struct error **err)
     m->callbacks.console = output_byte;
     m->callbacks.text = output_text;
     m->callbacks.idle = output_flush;
-    r = sandbox_privileges(err);
-    if (r == 0)
-        r = sandbox_files(err);
-    for (unsigned i = 0; i < m->vm->shape.vcpus; i++)
-        place_vcpu(loop_place(m->loop));
-    if (r == 0)
-        r = loop_start(m->loop, err);
-    if (r == 0)
-        r = cpus_start(m->vm, &m->callbacks, err);
+    r = cpus_start(m->vm, &m->callbacks, err);
     if (r < 0)
         return r;
     uint32_t calls[DEVICE_CALLS_MAX];

@@ -52,7 +52,10 @@ int machine_load(struct machine *m, struct machine_load *load, struct error **er
 /* A whole file, read-only. name: for words. */
 int machine_map_file(int fd, const char *name, const uint8_t **ret, size_t *ret_size, struct error **err);
 void machine_unmap_file(const uint8_t *map, size_t size); /* accepts NULL */
-/* No capability, no file, no system call but the listed: before the guest's first instruction. */
+/* No capability, no file; starts the device thread. When everything that names a file is open: a parked machine has
+ * this behind it, the plain tool does it before it loads. */
+int machine_enclose(struct machine *m, struct error **err);
+/* No system call but the listed: before the guest's first instruction. */
 int machine_confine(struct machine *m, struct error **err);
 /* Runs the guest to its end, says in the log how it ended. Returns the wait status (wait(2)) to be recorded. */
 int machine_run(struct machine *m);

@@ -188,7 +188,9 @@ static int start(struct machine *m, const struct options *o, struct error **err)
         return r;
     load.kernel_fd = kernel;
     load.initrd_fd = initrd;
-    r = machine_load(m, &load, err);
+    r = machine_enclose(m, err);
+    if (r == 0)
+        r = machine_load(m, &load, err);
     if (r == 0 && o->balloon_bytes && balloon_set(m->balloon, o->balloon_bytes) < 0)
         r = error_set(err, ERANGE, "INVALID_VALUE", "--balloon: more than the guest's memory");
     kernel = close_fd(kernel);

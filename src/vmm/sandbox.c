@@ -14,7 +14,9 @@
 #include <linux/seccomp.h>
 #include <linux/vhost.h>
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -128,6 +130,8 @@ static const uint32_t sanitizer_calls[] = {SYS_mmap,     SYS_munmap,      SYS_ma
 static const uint32_t sanitizer_calls[1];
 #endif
 
+enum { NUMBER_MAX = SANDBOX_CALL_COUNT + 32 };
+
 struct program {
     struct sock_filter code[SANDBOX_FILTER_MAX];
     unsigned short length;
@@ -149,12 +153,14 @@ static void load(struct program *p, size_t offset)
     emit(p, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
 }
 
+static void kill_process(struct program *p)
+{
+    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+}
+
 /* An unknown ioctl comes back as refused, so that a library's isatty() is no reason to die. */
 static void check_ioctl(struct program *p)
 {
-    const uint8_t length = 2 * sizeof(requests) / sizeof(requests[0]) + 2;
-
-    emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, length);
     load(p, offsetof(struct seccomp_data, args[1]));
     for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
         allow_if(p, requests[i]);
@@ -164,42 +170,86 @@ static void check_ioctl(struct program *p)
 /* Signals to threads of this process only. */
 static void check_tgkill(struct program *p)
 {
-    emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 4);
     load(p, offsetof(struct seccomp_data, args[0]));
     allow_if(p, (uint32_t)getpid());
-    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    kill_process(p);
 }
 
-/* Memory of the guest's goes back, nothing else: no advice that changes what a page is. A sanitizer advises too. */
+/* Memory of the guest's goes back, nothing else: no advice that changes what a page is. */
 static void check_madvise(struct program *p)
 {
-    emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 6);
     load(p, offsetof(struct seccomp_data, args[2]));
     allow_if(p, MADV_DONTNEED);
     allow_if(p, MADV_REMOVE);
-    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    kill_process(p);
 }
 
-static void write_filter(struct program *p, const uint32_t *device_calls, unsigned count)
+/* What is left to decide when the number is that of an allowed call. */
+static void allow_call(struct program *p, uint32_t number, bool any_advice)
 {
+    if (number == SYS_ioctl)
+        check_ioctl(p);
+    else if (number == SYS_tgkill)
+        check_tgkill(p);
+    else if (number == SYS_madvise && !any_advice)
+        check_madvise(p);
+    else
+        emit(p, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
+}
+
+/*
+ * The numbers as a search tree. When a filter is set the kernel tries it with every system call there is, to learn which
+ * of them it need not run it for: a list of comparisons made that the most expensive step of a start.
+ */
+static void search(struct program *p, const uint32_t *numbers, unsigned count, bool any_advice)
+{
+    if (count == 1) {
+        unsigned short at = p->length;
+        emit(p, BPF_JMP | BPF_JEQ | BPF_K, numbers[0], 0, 0);
+        allow_call(p, numbers[0], any_advice);
+        p->code[at].jf = (uint8_t)(p->length - at - 1);
+        kill_process(p);
+        return;
+    }
+    unsigned short at = p->length;
+    emit(p, BPF_JMP | BPF_JGE | BPF_K, numbers[count / 2], 0, 0);
+    search(p, numbers, count / 2, any_advice);
+    p->code[at].jt = (uint8_t)(p->length - at - 1); /* half of a program of at most SANDBOX_FILTER_MAX */
+    search(p, numbers + count / 2, count - count / 2, any_advice);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static unsigned gather(uint32_t *ret, const uint32_t *from, size_t count, unsigned have)
+{
+    for (size_t i = 0; i < count && have < NUMBER_MAX; i++)
+        ret[have++] = from[i];
+    return have;
+}
+
+static void write_filter(struct program *p, const uint32_t *device_calls, unsigned device_count)
+{
+    uint32_t numbers[NUMBER_MAX];
+    const size_t sanitizer = sizeof(sanitizer_calls) / sizeof(sanitizer_calls[0]);
+    unsigned all = gather(numbers, calls, SANDBOX_CALL_COUNT, 0), count = 0;
+
+    if (sanitizer > 1)
+        all = gather(numbers, sanitizer_calls, sanitizer, all);
+    all = gather(numbers, device_calls, device_count, all);
+    qsort(numbers, all, sizeof(numbers[0]), by_number);
+    for (unsigned i = 0; i < all; i++) /* each once */
+        if (i == 0 || numbers[i] != numbers[i - 1])
+            numbers[count++] = numbers[i];
     load(p, offsetof(struct seccomp_data, arch));
     emit(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
-    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    kill_process(p);
     load(p, offsetof(struct seccomp_data, nr));
-    check_ioctl(p);
-    check_tgkill(p);
-    for (size_t i = 2; i < sizeof(calls) / sizeof(calls[0]); i++)
-        allow_if(p, calls[i]);
-    for (size_t i = 0; i < sizeof(sanitizer_calls) / sizeof(sanitizer_calls[0]); i++)
-        if (sanitizer_calls[i])
-            allow_if(p, sanitizer_calls[i]);
-    for (unsigned i = 0; i < count; i++) {
-        if (device_calls[i] == SYS_madvise)
-            check_madvise(p);
-        else
-            allow_if(p, device_calls[i]);
-    }
-    emit(p, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    search(p, numbers, count, sanitizer > 1); /* a sanitizer advises too */
 }
 
 unsigned sandbox_filter(const uint32_t *device_calls, unsigned count, struct sock_filter *ret_code)

@@ -74,8 +74,11 @@ static int prepare(struct error **err)
     if (p->vcpus != 1 && p->boot == MONITOR_BOOT_UNIKERNEL)
         return unsupported(err, "a unikernel has one vCPU");
     const struct vm_shape shape = {.vcpus = p->vcpus, .ring0 = p->boot != MONITOR_BOOT_UNIKERNEL};
-    return machine_prepare(&self.machine, take_fd(&self.message.fds[0]), p->memory_bytes,
-                           p->flags & MONITOR_MEMORY_SHARED, &shape, err);
+    int r = machine_prepare(&self.machine, take_fd(&self.message.fds[0]), p->memory_bytes,
+                            p->flags & MONITOR_MEMORY_SHARED, &shape, err);
+    if (r == 0)
+        r = machine_enclose(&self.machine, err);
+    return r < 0 ? r : control_start(&self.machine, err);
 }
 
 static int take_nic(const struct monitor_nic *nic, int *fds, struct net_options *ret, struct error **err)
@@ -171,12 +174,13 @@ static int load(struct error **err)
     r = take_nics(l, &at, &what, err);
     if (r == 0)
         r = machine_load(&self.machine, &what, err);
-    if (r == 0)
-        r = control_start(&self.machine, take_fd(&self.message.fds[at.listen]), err);
+    auto_fd int listen_fd = take_fd(&self.message.fds[at.listen]);
     self.times[1] = machine_now_ns();
     monitor_message_end(&self.message);
     if (r == 0)
         r = machine_confine(&self.machine, err);
+    if (r == 0)
+        control_serve(take_fd(&listen_fd));
     self.times[2] = machine_now_ns();
     return r;
 }

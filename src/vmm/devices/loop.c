@@ -88,15 +88,18 @@ int loop_create(struct loop **ret, struct error **err)
 static int add_source(struct loop *l, const struct source *s, struct error **err)
 {
     const char *name = s->device->ops->name;
+    int r = -ENOSPC;
 
-    if (l->count == LOOP_SOURCE_MAX)
+    pthread_mutex_lock(&l->gate); /* the thread may wait already */
+    if (l->count < LOOP_SOURCE_MAX) {
+        l->sources[l->count] = *s;
+        r = watch(l, s->fd, l->count);
+    }
+    l->count += r == 0;
+    pthread_mutex_unlock(&l->gate);
+    if (r == -ENOSPC)
         return error_set(err, ENOSPC, "INVALID_VALUE", "%s: more devices than a VM can have", name);
-    l->sources[l->count] = *s;
-    int r = watch(l, s->fd, l->count);
-    if (r < 0)
-        return error_set_errno(err, -r, "INTERNAL", "%s: cannot watch its descriptor", name);
-    l->count++;
-    return 0;
+    return r < 0 ? error_set_errno(err, -r, "INTERNAL", "%s: cannot watch its descriptor", name) : 0;
 }
 
 int loop_add_queue(struct loop *l, struct device *d, unsigned queue, struct error **err)

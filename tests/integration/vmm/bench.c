@@ -105,6 +105,15 @@ static void make_syn(void)
     tcp[16] = (uint8_t)(c >> 8), tcp[17] = (uint8_t)c;
 }
 
+/* Answers of the guest before. */
+static void drain(void)
+{
+    uint8_t frame[64];
+
+    while (recv(packet_fd, frame, sizeof(frame), 0) >= 0)
+        ;
+}
+
 /* Sends SYNs to a closed port until a RST comes; when it came. */
 static uint64_t wait_rst(void)
 {
@@ -283,6 +292,7 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i < count && i < 4096; i++) {
         struct guest g = {0};
+        drain();
         start(&g);
         prepare(&g);
         if (!cold)

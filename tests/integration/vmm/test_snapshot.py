@@ -106,12 +106,18 @@ def answers(i):
 
 
 def guest_memory(m):
-    """Host address of the guest's memory."""
+    """Host address of the guest's memory, which lies in several mappings side by side."""
+    runs = []
     with open(f"/proc/{m.pid}/maps", encoding="utf-8") as f:
         for line in f:
             low, high = (int(x, 16) for x in line.split()[0].split("-"))
-            if high - low == MEMORY:
-                return low
+            if runs and runs[-1][1] == low:
+                runs[-1][1] = high
+            else:
+                runs.append([low, high])
+    for low, high in runs:
+        if high - low >= MEMORY:
+            return low
     raise AssertionError("no guest memory")
 
 
