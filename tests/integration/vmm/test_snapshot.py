@@ -107,16 +107,12 @@ def answers(i):
 
 def guest_memory(m):
     """Host address of the guest's memory, which lies in several mappings side by side."""
-    runs = []
     with open(f"/proc/{m.pid}/maps", encoding="utf-8") as f:
-        for line in f:
-            low, high = (int(x, 16) for x in line.split()[0].split("-"))
-            if runs and runs[-1][1] == low:
-                runs[-1][1] = high
-            else:
-                runs.append([low, high])
-    for low, high in runs:
-        if high - low >= MEMORY:
+        maps = [tuple(int(x, 16) for x in line.split()[0].split("-")) for line in f]
+    for n, (low, high) in enumerate(maps):
+        for more in maps[n + 1:]:
+            high = more[1] if more[0] == high else high
+        if low % (2 << 20) == 0 and high - low >= MEMORY:  # the kernel aligns what could be huge pages
             return low
     raise AssertionError("no guest memory")
 
