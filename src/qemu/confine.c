@@ -62,7 +62,13 @@ static const uint32_t calls[] = {
 };
 _Static_assert(sizeof(calls) / sizeof(calls[0]) == CONFINE_CALL_COUNT, "the allow list changed: is that wanted?");
 
-enum { FILTER_BEFORE = 6, FILTER_MAX = FILTER_BEFORE + 2 * CONFINE_CALL_COUNT + 1 };
+#if defined(__SANITIZE_ADDRESS__)
+static const uint32_t sanitizer_calls[] = {SYS_sigaltstack, SYS_gettid, SYS_readlink};
+#else
+static const uint32_t sanitizer_calls[] = {SYS_read}; /* none: it is in the list */
+#endif
+
+enum { FILTER_BEFORE = 6, FILTER_MAX = FILTER_BEFORE + 2 * CONFINE_CALL_COUNT + 16 };
 
 static int failed(struct error **err, const char *what)
 {
@@ -94,6 +100,13 @@ static int confine_files(struct error **err)
     return 0;
 }
 
+static unsigned short allow(struct sock_filter *code, unsigned short n, uint32_t call)
+{
+    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1);
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    return n;
+}
+
 static int confine_calls(struct error **err)
 {
     struct sock_filter code[FILTER_MAX];
@@ -105,10 +118,10 @@ static int confine_calls(struct error **err)
     code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-    for (size_t i = 0; i < CONFINE_CALL_COUNT; i++) {
-        code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], 0, 1);
-        code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    }
+    for (size_t i = 0; i < CONFINE_CALL_COUNT; i++)
+        n = allow(code, n, calls[i]);
+    for (size_t i = 0; i < sizeof(sanitizer_calls) / sizeof(calls[0]); i++)
+        n = allow(code, n, sanitizer_calls[i]);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
     const struct sock_fprog program = {.len = n, .filter = code};
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? failed(err, "seccomp") : 0;
