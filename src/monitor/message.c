@@ -17,7 +17,7 @@ static const char *const type_names[] = {
     [MONITOR_PAUSE] = "PAUSE",       [MONITOR_RESUME] = "RESUME", [MONITOR_SNAPSHOT] = "SNAPSHOT",
     [MONITOR_MEMORY] = "MEMORY",     [MONITOR_CONSOLE] = "CONSOLE", [MONITOR_VSOCK] = "VSOCK",
     [MONITOR_POWER] = "POWER",       [MONITOR_DONE] = "DONE",     [MONITOR_FAILED] = "FAILED",
-    [MONITOR_STATUS_REPLY] = "STATUS_REPLY",
+    [MONITOR_STATUS_REPLY] = "STATUS_REPLY", [MONITOR_MIGRATE] = "MIGRATE",
 };
 _Static_assert(sizeof(type_names) / sizeof(type_names[0]) == MONITOR_TYPE_COUNT, "a name for each type");
 
@@ -128,7 +128,8 @@ static int check_devices(const struct monitor_load *l, struct error **err)
 
 static int check_load(const struct monitor_load *l, size_t size, struct error **err)
 {
-    if (l->flags & ~(uint32_t)(2 * MONITOR_LOAD_BALLOON - 1))
+    if (l->flags & ~(uint32_t)(2 * MONITOR_LOAD_INCOMING - 1) ||
+        ((l->flags & MONITOR_LOAD_INCOMING) && !(l->flags & MONITOR_LOAD_RESTORE)))
         return wrong(err, MONITOR_LOAD, "an unknown flag");
     if (l->boot < MONITOR_BOOT_UNIKERNEL || l->boot > MONITOR_BOOT_MULTIBOOT)
         return wrong(err, MONITOR_LOAD, "kind of boot");
@@ -176,6 +177,7 @@ static void wanted_fds(const struct monitor_header *h, unsigned *ret_least, unsi
         *ret_most = 1;
         return;
     case MONITOR_SNAPSHOT:
+    case MONITOR_MIGRATE:
         *ret_least = *ret_most = 1;
         return;
     case MONITOR_LOAD:

@@ -58,6 +58,10 @@ enum monitor_type {
     MONITOR_DONE,
     MONITOR_FAILED,
     MONITOR_STATUS_REPLY,
+    /* on connections to the listening socket, later than the others */
+    MONITOR_MIGRATE, /* fd: one end of a stream socket pair whose other end is a LOAD's with MONITOR_LOAD_INCOMING, in
+                        another monitor of this host -> DONE: the guest runs there, this monitor ends and writes no exit
+                        file. FAILED: it runs on here. coracle-qemu only */
     MONITOR_TYPE_COUNT
 };
 
@@ -118,6 +122,8 @@ enum monitor_load_flag {
     MONITOR_LOAD_RANDOM = 32, /* it has an entropy device */
     MONITOR_LOAD_CONSOLE = 64, /* it has a virtio console besides the early one */
     MONITOR_LOAD_BALLOON = 128,
+    MONITOR_LOAD_INCOMING = 256, /* with RESTORE: the snapshot's fd is a stream from a monitor that is asked to MIGRATE; the
+                                    guest, its identity and its writes come over it. Disks, taps, files are given anew */
 };
 
 /*

@@ -95,7 +95,7 @@ void end_write(struct supervisor *s)
 {
     const int status = end_status(s);
 
-    if (s->phase != PHASE_RUNNING)
+    if (s->phase != PHASE_RUNNING || s->moved)
         return;
     explain(s);
     log_file_finish(&s->log, LOG_STREAM_OUT);

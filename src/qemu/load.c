@@ -34,6 +34,7 @@ struct load {
     int owned[16];        /* closed at the end: QEMU has its own */
     unsigned owned_count;
     struct snapshot snapshot;
+    int state; /* where it comes out: the snapshot's file, or a stream; borrowed */
     enum monitor_stage stage;
     struct error *err;
 };
@@ -200,6 +201,8 @@ static int lock_disk(struct load *l, unsigned i, int fd, bool write)
 {
     struct flock lock = {.l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = LOCK_BYTES};
 
+    if (l->request->flags & MONITOR_LOAD_INCOMING) /* the other side has it still; QEMU's own locks go over */
+        return 0;
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES))
         return 0; /* a file system without locks: QEMU's decide */
     l->stage = MONITOR_STAGE_DEVICE;
@@ -315,6 +318,41 @@ static int make_channels(struct load *l, int *ret_qmp)
 
 /* ---- snapshot ---- */
 
+/* The memory and what was written to private disks come as the files that they are. */
+static int take_arrival(struct load *l)
+{
+    struct supervisor *s = l->s;
+    struct arrival a;
+    struct snapshot wanted;
+    int control = fd_of(l, l->where.kernel);
+    int r = migrate_receive(control, &a, &l->err);
+
+    if (r < 0)
+        return r;
+    l->snapshot = a.snapshot;
+    snapshot_describe(&s->machine, "", &wanted);
+    if (a.ram >= 0) {
+        close_fd(s->ram);
+        s->ram = a.ram;
+    }
+    for (unsigned i = 0; i < MONITOR_DISK_MAX; i++) {
+        if (a.overlays[i] < 0 || s->overlays[i] < 0) {
+            close_fd(a.overlays[i]);
+            continue;
+        }
+        close_fd(s->overlays[i]);
+        s->overlays[i] = a.overlays[i];
+        l->fds.fds[s->machine.disks[i].overlay_fd - PRELOAD_FD_BASE] = a.overlays[i];
+    }
+    s->machine.ram_fd = child_fds_add(&l->fds, s->ram);
+    s->generation = a.snapshot.generation;
+    s->agent_there = a.snapshot.moving & MOVING_AGENT;
+    s->ready = a.snapshot.moving & MOVING_READY;
+    s->paused = a.snapshot.moving & MOVING_PAUSED;
+    r = snapshot_match(&a.snapshot, &wanted, &l->err);
+    return r < 0 ? r : migrate_offer(control, &l->state, &l->err);
+}
+
 /* Memory is mapped from the file, where what this guest writes stays its own; only with a switch it must be a copy. */
 static int take_snapshot(struct load *l)
 {
@@ -326,7 +364,9 @@ static int take_snapshot(struct load *l)
         return 0;
     }
     l->stage = MONITOR_STAGE_SNAPSHOT;
-    int fd = fd_of(l, l->where.kernel);
+    if (l->request->flags & MONITOR_LOAD_INCOMING)
+        return take_arrival(l);
+    int fd = l->state = fd_of(l, l->where.kernel);
     int r = snapshot_read(fd, &l->snapshot, &l->err);
     if (r < 0)
         return r;
@@ -354,22 +394,26 @@ static int take_snapshot(struct load *l)
 
 static int restore_state(struct load *l)
 {
+    const bool incoming = l->request->flags & MONITOR_LOAD_INCOMING;
     struct supervisor *s = l->s;
-    int fd = fd_of(l, l->where.kernel);
     struct snapshot wanted;
 
     l->stage = MONITOR_STAGE_SNAPSHOT;
     snapshot_describe(&s->machine, s->qmp.version, &wanted);
     int r = snapshot_match(&l->snapshot, &wanted, &l->err);
-    if (r == 0 && lseek(fd, (off_t)l->snapshot.state.offset, SEEK_SET) < 0)
+    if (r == 0 && !incoming && lseek(l->state, (off_t)l->snapshot.state.offset, SEEK_SET) < 0)
         r = error_set_errno(&l->err, errno, "SNAPSHOT_UNUSABLE", "snapshot");
     if (r == 0)
         r = save_capabilities(s, l->snapshot.ram.size > 0, &l->err);
     if (r == 0)
-        r = qmp_call(&s->qmp, "getfd", json_pack("{s:s}", "fdname", "state"), fd, QMP_TIMEOUT_MS, NULL, &l->err);
+        r = qmp_call(&s->qmp, "getfd", json_pack("{s:s}", "fdname", "state"), l->state, QMP_TIMEOUT_MS, NULL, &l->err);
     if (r == 0)
         r = qmp_call(&s->qmp, "migrate-incoming", json_pack("{s:s}", "uri", "fd:state"), -1, RESTORE_MS, NULL, &l->err);
-    return r < 0 ? r : save_wait_restored(s, RESTORE_MS, &l->err);
+    if (r == 0)
+        r = save_wait_restored(s, RESTORE_MS, &l->err);
+    if (incoming)
+        l->state = close_fd(l->state);
+    return r == 0 && incoming ? migrate_await(fd_of(l, l->where.kernel), &l->err) : r;
 }
 
 /* ---- LOAD ---- */
@@ -422,7 +466,7 @@ static void keep(struct load *l)
     }
     if (s->machine.ram_private)
         s->ram = close_fd(s->ram);
-    if (s->machine.restore)
+    if (s->machine.restore && !(l->request->flags & MONITOR_LOAD_INCOMING))
         s->snapshot = take_fd(&l->message->fds[l->where.kernel]);
 }
 
@@ -487,6 +531,18 @@ static void use_last_words(struct load *l)
     error_set(&l->err, EIO, "START_FAILED", "QEMU: %s", words);
 }
 
+static int run(struct load *l)
+{
+    struct supervisor *s = l->s;
+    const bool incoming = l->request->flags & MONITOR_LOAD_INCOMING;
+
+    l->stage = MONITOR_STAGE_EMULATOR;
+    int r = incoming && s->paused ? 0 : qmp_call(&s->qmp, "cont", NULL, -1, QMP_TIMEOUT_MS, NULL, &l->err);
+    if (r < 0)
+        use_last_words(l);
+    return r == 0 && incoming ? migrate_confirm(fd_of(l, l->where.kernel), &l->err) : r;
+}
+
 static int load(struct load *l)
 {
     struct supervisor *s = l->s;
@@ -519,11 +575,7 @@ static int load(struct load *l)
         use_last_words(l);
     if (r < 0)
         return r;
-    l->stage = MONITOR_STAGE_EMULATOR;
-    r = qmp_call(&s->qmp, "cont", NULL, -1, QMP_TIMEOUT_MS, NULL, &l->err);
-    if (r < 0)
-        use_last_words(l);
-    return r;
+    return run(l);
 }
 
 void load_answer_ready(struct supervisor *s)
@@ -544,7 +596,7 @@ void load_answer_ready(struct supervisor *s)
 
 bool load_guest(struct supervisor *s, struct monitor_message *m)
 {
-    struct load l = {.s = s, .message = m, .request = &m->load};
+    struct load l = {.s = s, .message = m, .request = &m->load, .state = -1};
 
     note_time(s, 0);
     monitor_load_layout(&m->load, &l.where);
@@ -559,7 +611,7 @@ bool load_guest(struct supervisor *s, struct monitor_message *m)
     s->phase = PHASE_RUNNING;
     s->beating = true;
     s->beaten_ns = now_ns();
-    if (s->machine.restore)
+    if (s->machine.restore && !(m->load.flags & MONITOR_LOAD_INCOMING)) /* one that came over is who it was */
         agent_send_identity(s);
     if (!s->wait_ready) {
         monitor_send_done(s->setup, s->times, -1);

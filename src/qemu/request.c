@@ -76,6 +76,9 @@ static int serve(struct supervisor *s, struct monitor_message *m, int *ret_fd, e
     case MONITOR_SNAPSHOT:
         *stage = MONITOR_STAGE_SNAPSHOT;
         return save_snapshot(s, m->fds[0], err);
+    case MONITOR_MIGRATE:
+        *stage = MONITOR_STAGE_SNAPSHOT;
+        return migrate_out(s, m->fds[0], err);
     case MONITOR_MEMORY:
         *stage = MONITOR_STAGE_MEMORY;
         return set_memory(s, &m->memory, err);

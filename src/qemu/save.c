@@ -74,21 +74,26 @@ static int call(struct supervisor *s, const char *command, json_t *arguments, in
     return qmp_call(&s->qmp, command, arguments, fd, QMP_TIMEOUT_MS, NULL, err);
 }
 
-static int write_state(struct supervisor *s, int file, struct snapshot *snapshot, struct error **err)
+int save_state(struct supervisor *s, int to, struct error **err)
 {
-    off_t begin = (off_t)snapshot->ram.size;
     int r = save_capabilities(s, s->ram >= 0, err);
 
-    if (r == 0 && lseek(file, begin, SEEK_SET) < 0)
-        r = error_set_errno(err, errno, "SNAPSHOT_UNUSABLE", "the file of the snapshot");
     if (r == 0)
         r = call(s, "migrate-set-parameters", json_pack("{s:I}", "max-bandwidth", (json_int_t)1 << 40), -1, err);
     if (r == 0)
-        r = call(s, "getfd", json_pack("{s:s}", "fdname", "state"), file, err);
+        r = call(s, "getfd", json_pack("{s:s}", "fdname", "state"), to, err);
     if (r == 0)
         r = call(s, "migrate", json_pack("{s:s}", "uri", "fd:state"), -1, err);
-    if (r == 0)
-        r = wait_status(s, "query-migrate", MIGRATE_MS, has_migrated, err);
+    return r < 0 ? r : wait_status(s, "query-migrate", MIGRATE_MS, has_migrated, err);
+}
+
+static int write_state(struct supervisor *s, int file, struct snapshot *snapshot, struct error **err)
+{
+    off_t begin = (off_t)snapshot->ram.size;
+
+    if (lseek(file, begin, SEEK_SET) < 0)
+        return error_set_errno(err, errno, "SNAPSHOT_UNUSABLE", "the file of the snapshot");
+    int r = save_state(s, file, err);
     if (r < 0)
         return r;
     off_t end = lseek(file, 0, SEEK_CUR); /* QEMU wrote through the same open file */

@@ -75,6 +75,25 @@ static bool ended(const char *text, size_t size)
     return memchr(text, '\0', size) != NULL;
 }
 
+void snapshot_seal(struct snapshot *s)
+{
+    s->sum = sum_of(s, offsetof(struct snapshot, sum));
+}
+
+int snapshot_check(const struct snapshot *s, struct error **err)
+{
+    if (memcmp(s->magic, SNAPSHOT_MAGIC, sizeof(s->magic)) != 0)
+        return damaged(err, "truncated, or not made by coracle-qemu");
+    if (s->version != SNAPSHOT_VERSION)
+        return damaged(err, "made by another release of Coracle");
+    if (s->sum != sum_of(s, offsetof(struct snapshot, sum)))
+        return damaged(err, "its description is damaged");
+    if (s->nic_count > MONITOR_NIC_MAX || s->disk_count > MONITOR_DISK_MAX || !ended(s->qemu, sizeof(s->qemu)) ||
+        !ended(s->machine, sizeof(s->machine)) || !ended(s->cpu, sizeof(s->cpu)))
+        return damaged(err, "its description is impossible");
+    return 0;
+}
+
 int snapshot_parse(const uint8_t *page, size_t size, uint64_t file_bytes, struct snapshot *ret, struct error **err)
 {
     struct snapshot s;
@@ -82,16 +101,11 @@ int snapshot_parse(const uint8_t *page, size_t size, uint64_t file_bytes, struct
     if (size < sizeof(s) || file_bytes < SNAPSHOT_PAGE)
         return damaged(err, "truncated");
     memcpy(&s, page, sizeof(s));
-    if (memcmp(s.magic, SNAPSHOT_MAGIC, sizeof(s.magic)) != 0)
-        return damaged(err, "truncated, or not made by coracle-qemu");
-    if (s.version != SNAPSHOT_VERSION)
-        return damaged(err, "made by another release of Coracle");
-    if (s.sum != sum_of(&s, offsetof(struct snapshot, sum)))
-        return damaged(err, "its description is damaged");
+    int r = snapshot_check(&s, err);
+    if (r < 0)
+        return r;
     const uint64_t bytes = file_bytes - SNAPSHOT_PAGE;
-    if (s.nic_count > MONITOR_NIC_MAX || s.disk_count > MONITOR_DISK_MAX || !ended(s.qemu, sizeof(s.qemu)) ||
-        !ended(s.machine, sizeof(s.machine)) || !ended(s.cpu, sizeof(s.cpu)) || s.state.size == 0 ||
-        !within(&s.state, bytes) || !within(&s.ram, bytes) ||
+    if (s.state.size == 0 || !within(&s.state, bytes) || !within(&s.ram, bytes) ||
         (s.ram.size && (s.ram.offset || s.ram.size != s.memory_bytes)))
         return damaged(err, "its description is impossible");
     for (unsigned i = 0; i < MONITOR_DISK_MAX; i++)
@@ -300,7 +314,7 @@ int snapshot_finish(int fd, struct snapshot *s, struct error **err)
             end = s->overlays[i].offset + s->overlays[i].size;
     if (sum_of_state(fd, &s->state, &s->state_sum) < 0)
         return cannot_write(err, -1);
-    s->sum = sum_of(s, offsetof(struct snapshot, sum));
+    snapshot_seal(s);
     memcpy(page, s, sizeof(*s));
     end = (end + SNAPSHOT_PAGE - 1) & ~(uint64_t)(SNAPSHOT_PAGE - 1);
     int r = write_all(fd, page, sizeof(page), end, err);

@@ -31,8 +31,8 @@ struct snapshot {
     uint32_t vcpus, boot, flags, kvm;
     uint32_t nic_count, disk_count;
     uint8_t nic_queues[MONITOR_NIC_MAX];
-    uint8_t disk_kind[MONITOR_DISK_MAX]; /* bit 0 qcow2, 1 overlay, 2 read-only */
-    uint32_t reserved;
+    uint8_t disk_kind[MONITOR_DISK_MAX];   /* bit 0 qcow2, 1 overlay, 2 read-only */
+    uint32_t moving;                       /* enum snapshot_moving; 0 in a file */
     uint64_t disk_bytes[MONITOR_DISK_MAX]; /* size of the file below */
     char qemu[96], machine[32], cpu[32];
     /* where it is */
@@ -41,6 +41,14 @@ struct snapshot {
     uint64_t state_sum; /* of its first bytes, snapshot_sum() */
     struct snapshot_part overlays[MONITOR_DISK_MAX];
     uint64_t sum; /* of all above */
+};
+
+/* What else goes along when the machine moves to another supervisor. */
+enum snapshot_moving {
+    MOVING_AGENT = 1,
+    MOVING_READY = 2,
+    MOVING_PAUSED = 4,
+    MOVING_RAM = 8 /* its file comes along */
 };
 
 /* What a snapshot of that machine, running under that QEMU, fits to. */
@@ -52,6 +60,10 @@ int snapshot_parse(const uint8_t *page, size_t size, uint64_t file_bytes, struct
 /* Pure: whether it can be restored into the wanted machine; *err says what differs. QEMU's version is compared only
  * when wanted->qemu is known. */
 int snapshot_match(const struct snapshot *s, const struct snapshot *wanted, struct error **err);
+
+/* The page alone, without the parts of a file: seal before it is sent, check what came. */
+void snapshot_seal(struct snapshot *s);
+int snapshot_check(const struct snapshot *s, struct error **err);
 
 /* From a file. Checks the sum of the state. */
 int snapshot_read(int fd, struct snapshot *ret, struct error **err);

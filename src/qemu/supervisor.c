@@ -290,14 +290,14 @@ int supervisor_run(struct supervisor *s)
         return EXIT_FAILURE;
     for (;;) {
         int r = supervisor_turn(s, s->beating ? turn_ms(s) : -1, true);
-        if (r < 0)
+        if (r < 0 || s->moved)
             break;
         check_stop(s);
         check_life(s);
         if (s->child.pid > 0 && child_has_ended(&s->child))
             break;
     }
-    if (s->qmp.fd >= 0 && !s->hung)
+    if (s->qmp.fd >= 0 && !s->hung && !s->moved)
         child_wait(&s->child, LAST_WORDS_MS); /* its socket closes a little before its end */
     child_kill(&s->child);
     drain(s);

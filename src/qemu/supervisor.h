@@ -64,6 +64,7 @@ struct supervisor {
     uint64_t tsc_base, tsc_base_ns;
     uint64_t times[MONITOR_TIMES];
     /* how it goes */
+    bool moved; /* to another supervisor: nothing is left to tell */
     bool share_memory, wait_ready, paused, ready, panicked, agent_there;
     uint64_t ready_ns;
     int stop_signal;  /* came and was not looked at yet; 0 */
@@ -95,6 +96,22 @@ int save_snapshot(struct supervisor *s, int file, struct error **err);
 int save_capabilities(struct supervisor *s, bool memory_apart, struct error **err);
 /* Waits until the state has come in. */
 int save_wait_restored(struct supervisor *s, int timeout_ms, struct error **err);
+
+/* save.c: QEMU's state out through a descriptor that it gets; the guest stands still. */
+int save_state(struct supervisor *s, int to, struct error **err);
+
+/* migrate.c: to and from another supervisor. Out: 0: it runs there, this one has nothing left. */
+int migrate_out(struct supervisor *s, int control, struct error **err);
+/* In, in this order: what comes (descriptors are the caller's; -1: none), where the state comes out, the word that the
+ * other side will not go on, the word that it goes on here. */
+struct arrival {
+    struct snapshot snapshot;
+    int ram, overlays[MONITOR_DISK_MAX];
+};
+int migrate_receive(int control, struct arrival *ret, struct error **err);
+int migrate_offer(int control, int *ret_state, struct error **err);
+int migrate_await(int control, struct error **err);
+int migrate_confirm(int control, struct error **err);
 
 /* console.c */
 void console_read(struct supervisor *s, int *fd, enum log_stream stream); /* at most some KiB */

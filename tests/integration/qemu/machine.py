@@ -9,9 +9,9 @@ import subprocess
 import tempfile
 import time
 
-PREPARE, LOAD, STATUS, PAUSE, RESUME, SNAPSHOT, MEMORY, CONSOLE, VSOCK, POWER, DONE, FAILED, STATUS_REPLY = range(1, 14)
+PREPARE, LOAD, STATUS, PAUSE, RESUME, SNAPSHOT, MEMORY, CONSOLE, VSOCK, POWER, DONE, FAILED, STATUS_REPLY, MIGRATE = range(1, 15)
 UNIKERNEL, PVH, LINUX, DISK, MULTIBOOT = range(1, 6)
-RESTORE, INITRD, LOGS, WAIT, WITH_VSOCK, RANDOM, WITH_CONSOLE, BALLOON = (1 << i for i in range(8))
+RESTORE, INITRD, LOGS, WAIT, WITH_VSOCK, RANDOM, WITH_CONSOLE, BALLOON, INCOMING = (1 << i for i in range(9))
 STAGES = "none protocol vm memory image snapshot device sandbox guest support emulator".split()
 NET_NONE, TAP = 0, 1
 

@@ -577,6 +577,118 @@ def snapshot_on_a_full_disk():
         subprocess.run(["umount", mount], check=True)
 
 
+# ---- to another supervisor ----
+
+def moved(g, memory=32 * MIB, boot=m.PVH, **load):
+    """Moves g's guest into a new machine and returns that; Refused when either side says no."""
+    ours, theirs = socket.socketpair()
+    to = Machine(memory=memory, boot=boot)
+    try:
+        load["flags"] = load.get("flags", 0) | m.INCOMING
+        to.load(snapshot=theirs.fileno(), wait=False, **load)
+        theirs.close()
+        begun = time.monotonic()
+        g.ask(m.MIGRATE, fds=[ours.fileno()])
+        m.receive(to.setup)
+        print(f"   moved in {(time.monotonic() - begun) * 1e3:.0f} ms")
+    except Refused:
+        to.kill()
+        raise
+    finally:
+        ours.close()
+    to.input = to.console()
+    return to
+
+
+@test
+def moving_a_guest():
+    fd = os.open(image("moving", b"original"), os.O_RDONLY)
+    nics = [("02:00:00:00:00:01", m.NET_NONE, 1, [])]
+    with started(disks=[(fd, 0, 0, 1)], nics=nics, flags=m.RANDOM) as g:
+        type_to(g, "kkw")
+        g.wait_log("disk written")
+        qemu = g.qemu()
+        with moved(g, disks=[(fd, 0, 0, 1)], nics=nics, flags=m.RANDOM) as to:
+            assert g.ended() is None, "the guest has not ended"
+            gone(qemu)
+            type_to(to, "kd")
+            to.wait_log("disk 0 written!")
+            assert "count 0003" in to.log() and "guest up" not in to.log() and "identity" not in to.log(), to.log()
+            to.process.send_signal(signal.SIGTERM)  # it knows that the agent is there
+            to.wait_log("agent: poweroff")
+            with moved(to, disks=[(fd, 0, 0, 1)], nics=nics, flags=m.RANDOM) as again:
+                type_to(again, "k")
+                again.wait_log("count 0004")
+                type_to(again, "e")
+                assert again.ended() == exited(7)
+    os.close(fd)
+
+
+@test
+def moving_a_writable_disk():
+    path = image("moving-rw", b"x")
+    fds = [os.open(path, os.O_RDWR) for _ in range(2)]
+    with started(disks=[(fds[0], 0, 0, 0)]) as g:
+        with moved(g, disks=[(fds[1], 0, 0, 0)]) as to:
+            type_to(to, "w")
+            to.wait_log("disk written")
+            assert open(path, "rb").read(8) == b"written!"
+    for fd in fds:
+        os.close(fd)
+
+
+@test
+def moving_restored_and_paused_guests():
+    with started() as g:
+        type_to(g, "k")
+        g.wait_log("count 0001")
+        snap = snapshot_of(g, "moving")
+    with started(snapshot=snap) as g:
+        with moved(g) as to:
+            assert to.status()["generation"] == 1
+            type_to(to, "k")
+            to.wait_log("count 0002")
+            to.ask(m.PAUSE)
+            with moved(to) as again:
+                assert again.status()["paused"]
+                type_to(again, "k")
+                time.sleep(0.2)
+                assert "count" not in again.log()
+                again.ask(m.RESUME)
+                again.wait_log("count 0003")
+    os.close(snap)
+
+
+@test
+def moving_that_fails_leaves_the_guest():
+    with started() as g:
+        for what in ({"flags": m.RANDOM}, {"memory": 64 * MIB}, {"boot": m.MULTIBOOT}):
+            try:
+                moved(g, **what)
+                raise AssertionError(what)
+            except Refused as e:
+                assert e.stage == "snapshot", e
+        for answer in (b"", b"X", b"R"):  # a peer that goes, lies, or forgets its descriptor
+            ours, theirs = socket.socketpair()
+            theirs.sendall(answer) if answer else theirs.close()
+            try:
+                g.ask(m.MIGRATE, fds=[ours.fileno()])
+                raise AssertionError(answer)
+            except Refused as e:
+                assert e.stage == "snapshot", e
+            ours.close()
+            theirs.close()
+        null = os.open("/dev/null", os.O_RDONLY)
+        try:
+            g.ask(m.MIGRATE, fds=[null])
+            raise AssertionError("migrated to /dev/null")
+        except Refused:
+            os.close(null)
+        type_to(g, "k")
+        g.wait_log("count 0001")
+        assert not g.status()["paused"]
+
+
 # ---- bad days ----
 
 @test
