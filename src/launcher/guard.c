@@ -27,7 +27,7 @@
 #include "launcher/nft.h"
 #include "netlink/netlink.h"
 
-#define GUARD_TABLE "coracle1"
+#define GUARD_TABLE "coracle2"
 
 enum {
     BUCKETS = 1024,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a bridge port of the fabric may send, as nft rules; guard.c fills the sets. Every frame comes from its port's own
- * hardware address; IPv4, IPv6 and ARP from an address of that port; a neighbour advertisement speaks for such an address
- * only. Router advertisements, redirects and the answers of DHCP servers come from nobody. Probing for duplicates, MLD
- * and a DHCP client's question (no address yet) pass. VLAN tags are taken off before this hook, so they hide nothing.
+ * What a bridge port of the fabric may send, as nft rules; guard.c fills the sets. Every frame comes from its port's
+ * own hardware address; IPv4, IPv6 and ARP from an address of that port; a neighbour advertisement speaks for such an
+ * address only. Router advertisements, redirects and the answers of DHCP servers come from nobody. Probing for
+ * duplicates and a DHCP client's question (no address yet) pass. Multicast memberships (MLD) are of no use on a bridge
+ * that does not snoop, and every start would send some to all neighbours: they stop here. VLAN tags are taken off
+ * before this hook, so they hide nothing.
  *
  * The table's name has a number: raise it when the rules change. A launcher that finds the present one leaves it alone,
  * with the addresses in it, so instances notice no restart. @th,64,128: the target of a neighbour message (RFC 4861).
@@ -12,7 +14,7 @@
 
 const char guard_rules[] =
     /* clang-format off */
-    "table bridge coracle1 {\n"
+    "table bridge coracle2 {\n"
     "  set hardware { typeof iif . ether saddr; }\n"
     "  set sources4 { typeof iif . ether saddr . ip saddr; }\n"
     "  set sources6 { typeof iif . ether saddr . ip6 saddr; }\n"
@@ -28,8 +30,8 @@ const char guard_rules[] =
     "    goto refuse\n"
     "  }\n"
     "  chain v6 {\n"
-    "    icmpv6 type vmap { nd-router-advert : goto refuse, nd-redirect : goto refuse, nd-neighbor-advert : goto advert, nd-neighbor-solicit : goto solicit }\n"
-    "    iif . ether saddr . ip6 saddr != @sources6 goto v6none\n"
+    "    icmpv6 type vmap { nd-router-advert : goto refuse, nd-redirect : goto refuse, nd-neighbor-advert : goto advert, nd-neighbor-solicit : goto solicit, mld-listener-query : goto refuse, mld-listener-report : goto refuse, mld-listener-done : goto refuse, mld2-listener-report : goto refuse }\n"
+    "    iif . ether saddr . ip6 saddr != @sources6 goto refuse\n"
     "    udp sport 547 goto refuse\n"
     "    accept\n"
     "  }\n"
@@ -41,10 +43,6 @@ const char guard_rules[] =
     "  chain solicit {\n"
     "    iif . ether saddr . ip6 saddr @sources6 accept\n"
     "    ip6 saddr :: iif . ether saddr . @th,64,128 @targets accept\n"
-    "    goto refuse\n"
-    "  }\n"
-    "  chain v6none {\n"
-    "    ip6 saddr :: icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } iif . ether saddr @hardware accept\n"
     "    goto refuse\n"
     "  }\n"
     "  chain neighbour {\n"

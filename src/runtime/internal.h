@@ -13,7 +13,7 @@
 
 struct sock_filter;
 
-enum { IDMAP_CACHE = 64 };
+enum { IDMAP_CACHE = 64, SPAWN_PLACES = 12 };
 enum { VOID_NET, VOID_IPC, VOID_UTS, VOID_NAMESPACES };
 
 struct runtime {
@@ -42,6 +42,12 @@ struct runtime {
         int fd;            /* user namespace that maps the image range to uid_base */
     } idmap_cache[IDMAP_CACHE];
     unsigned idmap_next;
+    struct {
+        int fd; /* a low number, held from the beginning */
+        bool taken;
+    } places[SPAWN_PLACES]; /* for the control socket of a child that is being made (spawn.c) */
+    int place_high;         /* the highest number of those and init_fd */
+    pthread_cond_t place_free;
 };
 
 struct shell {
@@ -50,6 +56,7 @@ struct shell {
     uint32_t uid_base;
     uint32_t controllers; /* whose cgroups exist */
     pid_t pid;
+    int place; /* reserved descriptor it holds, -1: none any more */
     int pidfd, netns_fd, control_fd;
     int writable_fd; /* a new writable layer, not yet at instances/ID/writable; -1: none */
     bool read_only;
@@ -89,6 +96,10 @@ bool tag_valid(const char *tag);
 
 /* spawn.c */
 int spawn_init(struct shell *shell, struct steps *steps, struct error **err);
+/* Once: low descriptors for what children need. */
+int spawn_reserve(struct runtime *runtime);
+/* Gives the shell's place back, as soon as its child no longer needs it. */
+void spawn_settle(struct shell *shell);
 /* A user namespace that maps [inside, +RUNTIME_ID_COUNT) to [outside, ...): an fd, to be closed by the caller. */
 int spawn_idmap_namespace(const struct runtime *runtime, uint32_t inside, uint32_t outside);
 /* The calling thread gets a root and working directory of its own, which setns() to a mount namespace needs. Asked for

@@ -145,6 +145,8 @@ static int open_shared(struct runtime *runtime, const struct runtime_config *con
     if (runtime->layers_fd < 0 || runtime->proc_fd < 0 || copy_texts(runtime, config))
         return error_set_errno(err, errno, "INTERNAL", "the runtime's directories cannot be opened");
     result = program_load(config->init_path, "coracle-init", &runtime->init_fd, err);
+    if (!result && spawn_reserve(runtime) < 0)
+        return error_set_errno(err, errno, "INTERNAL", "descriptors for containers cannot be reserved");
     if (!result && config->monitor_dir)
         result = monitor_programs_load(runtime, config->monitor_dir, err);
     if (result)
@@ -175,7 +177,10 @@ int runtime_open(const struct runtime_config *config, struct runtime **ret_runti
                                 .stem_sys_fd = -1,
                                 .skeleton_fd = -1,
                                 .image_uid_base = config->image_uid_base,
-                                .lock = PTHREAD_MUTEX_INITIALIZER};
+                                .lock = PTHREAD_MUTEX_INITIALIZER,
+                                .place_free = PTHREAD_COND_INITIALIZER};
+    for (int i = 0; i < SPAWN_PLACES; i++)
+        runtime->places[i].fd = -1;
     memset(runtime->monitor_fds, -1, sizeof(runtime->monitor_fds));
     memset(runtime->void_fds, -1, sizeof(runtime->void_fds));
     memset(runtime->cgroups.parent_fd, -1, sizeof(runtime->cgroups.parent_fd));
@@ -198,6 +203,8 @@ void runtime_close(struct runtime *runtime)
     for (int i = 0; i < IDMAP_CACHE; i++)
         if (runtime->idmap_cache[i].uid_base)
             close(runtime->idmap_cache[i].fd);
+    for (int i = 0; i < SPAWN_PLACES; i++)
+        close_fd(runtime->places[i].fd);
     cgroups_close(&runtime->cgroups);
     close_fd(runtime->layers_fd);
     close_fd(runtime->proc_fd);

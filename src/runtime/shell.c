@@ -32,6 +32,7 @@ bool tag_valid(const char *tag)
 
 static void shell_free(struct shell *shell)
 {
+    spawn_settle(shell);
     close_fd(shell->control_fd);
     close_fd(shell->netns_fd);
     close_fd(shell->pidfd);
@@ -56,6 +57,7 @@ int shell_create(struct runtime *runtime, const char *tag, uint32_t uid_base, st
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a shell");
     *shell = (struct shell){.runtime = runtime,
                             .uid_base = uid_base,
+                            .place = -1,
                             .pidfd = -1,
                             .netns_fd = -1,
                             .control_fd = -1,
@@ -143,6 +145,7 @@ int shell_set_root(struct shell *shell, const struct plan_root *root, int instan
     auto_fd int root_fd = mounts.root_fd;
     shell->writable_fd = mounts.writable_fd;
     shell->read_only = root->read_only;
+    spawn_settle(shell);
     result = send_root(shell, root_fd, root->read_only);
     if (result)
         return error_set_errno(err, -result, "START_FAILED", "the container's init ended early");

@@ -92,17 +92,11 @@ int set_capabilities(uint64_t bounding, uint64_t ambient, bool root)
     return 0;
 }
 
-static int allow_beneath(int ruleset, const char *path, uint64_t access)
+static int allow_beneath(int ruleset, int directory, uint64_t access)
 {
-    struct landlock_path_beneath_attr rule = {.allowed_access = access};
-    long result;
+    struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = directory};
 
-    rule.parent_fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (rule.parent_fd < 0)
-        return -1;
-    result = syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-    close(rule.parent_fd);
-    return (int)result;
+    return (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
 }
 
 /*
@@ -132,7 +126,7 @@ static int apply_landlock(uint32_t abi, bool read_only)
     ruleset = (int)syscall(SYS_landlock_create_ruleset, &rules, size, 0);
     if (ruleset < 0)
         return fail(STAGE_LANDLOCK, errno, NULL);
-    result = writes | device ? allow_beneath(ruleset, "/dev", writes | device) : 0;
+    result = writes | device ? allow_beneath(ruleset, root_state.dev_fd, writes | device) : 0;
     if (!result)
         result = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
     close(ruleset);

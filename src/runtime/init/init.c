@@ -44,7 +44,7 @@ struct execution {
 static struct {
     int listen_fd, exit_fd;
     int output[LOG_STREAM_COUNT]; /* read ends of the application's pipes; output[0]: master of its terminal */
-    int console;              /* write end of stdin, or -1 */
+    int console;                  /* write end of stdin, or -1 */
     bool terminal;
     bool prompt; /* somebody may type: terminal or open stdin */
     pid_t application;
@@ -201,7 +201,7 @@ static void send_failure(int socket)
 
 static void replace_stdio(void)
 {
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int null = openat(root_state.dev_fd, "null", O_RDWR | O_CLOEXEC);
 
     for (int i = 0; i < 3 && null >= 0; i++)
         dup2(null, i);
@@ -228,6 +228,7 @@ static int handle_root(struct request *request)
         self.held = root->bounding;
         replace_stdio();
         result = confine(root, root + 1);
+        close_to(&root_state.dev_fd);
     }
     reply.times[2] = now_ns();
     if (result)
@@ -544,8 +545,8 @@ static void drain(void)
 {
     for (int stream = 0; stream < LOG_STREAM_COUNT; stream++)
         if (self.output[stream] >= 0) {
-            for (int rounds = 0;
-                 rounds < 4096 && log_file_read(&output_log, (enum log_stream)stream, self.output[stream], self.terminal, self.prompt) == 0;)
+            for (int rounds = 0; rounds < 4096 && log_file_read(&output_log, (enum log_stream)stream,
+                                                                self.output[stream], self.terminal, self.prompt) == 0;)
                 rounds++;
             log_file_finish(&output_log, (enum log_stream)stream);
         }
@@ -586,8 +587,8 @@ static void serve(void)
         if (ppoll(polled, n, NULL, &none) < 0)
             continue;
         for (int stream = 0; stream < LOG_STREAM_COUNT; stream++)
-            if (polled[stream].revents &&
-                log_file_read(&output_log, (enum log_stream)stream, self.output[stream], self.terminal, self.prompt) < 0) {
+            if (polled[stream].revents && log_file_read(&output_log, (enum log_stream)stream, self.output[stream],
+                                                        self.terminal, self.prompt) < 0) {
                 log_file_finish(&output_log, (enum log_stream)stream);
                 /* For a terminal: every slave was closed, which the application will not open again by a path. */
                 close_to(&self.output[stream]);

@@ -35,11 +35,12 @@ int write_file_at(int dirfd, const char *path, const char *text, size_t size);
 struct root_state {
     int proc_fd;                          /* root of the container's own procfs: for attr/exec */
     int hosts_fd, hostname_fd, resolv_fd; /* files bound over /etc's; -1: not bound */
+    int dev_fd;                           /* root of its /dev; until it is confined */
 };
 extern struct root_state root_state;
 int set_root(int root_fd, const struct init_root *root, uint64_t *ret_mounted_ns);
 
-/* helper.c: unmounts the old root and raises lo, in parallel */
+/* helper.c: changes the root, unmounts the old one and raises lo, in parallel */
 int helper_start(void);
 int helper_join(void);
 

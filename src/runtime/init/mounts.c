@@ -22,7 +22,7 @@
 
 enum { RESOLVE_STRICT = RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_BENEATH };
 
-struct root_state root_state = {-1, -1, -1, -1};
+struct root_state root_state = {-1, -1, -1, -1, -1};
 
 /* An O_PATH descriptor of a real directory of the root. A writable root gets a missing one made. */
 static int open_mount_point(int root, const char *name, bool may_make)
@@ -201,7 +201,7 @@ static int mount_dev(int point, int private_fd)
     if (at < 0 || attach_part(private_fd, "shm", at))
         return fail(STAGE_DEV, errno, "shm");
     close(at);
-    close(dev);
+    root_state.dev_fd = dev;
     return 0;
 }
 
@@ -233,15 +233,6 @@ static int bind_etc(int root, int private_fd, const char *name, bool may_make, i
         return fail(STAGE_ETC, errno, name);
     close(target);
     *ret_fd = fd;
-    return 0;
-}
-
-/* The old root lies over the new one until helper.c has unmounted it, with everything the stem had, the host's /proc
- * included. Nobody but the init runs in between, and paths from "/" do not lead there. */
-static int pivot(int root)
-{
-    if (fchdir(root) || syscall(SYS_pivot_root, ".", "."))
-        return fail(STAGE_PIVOT, errno, NULL);
     return 0;
 }
 
@@ -295,5 +286,5 @@ int set_root(int root_fd, const struct init_root *root, uint64_t *ret_mounted_ns
     if (fill_root(root_fd, root->flags, root->present))
         return -1;
     *ret_mounted_ns = now_ns();
-    return pivot(root_fd);
+    return fchdir(root_fd) ? fail(STAGE_PIVOT, errno, NULL) : 0; /* helper.c makes it the root */
 }

@@ -194,7 +194,6 @@ int forge(const char *victim4, const char *victim6)
     e |= send_marked(neighbour(&own6, ND_NEIGHBOR_ADVERT, &own6), "HONEST", h++);
     e |= send_marked(neighbour(&local6, ND_NEIGHBOR_ADVERT, &local6), "HONEST", h++);
     e |= send_marked(neighbour(&none6, ND_NEIGHBOR_SOLICIT, &own6), "HONEST", h++);
-    e |= send_marked(neighbour(&none6, 143 /* MLDv2 report */, &none6), "HONEST", h++);
     e |= send_marked(ethernet(own_mac, 0x88b5 /* for experiments */), "HONEST", h++);
     e |= send_marked(tagged(own4), "HONEST", h++);
 
@@ -218,6 +217,7 @@ int forge(const char *victim4, const char *victim6)
     e |= send_marked(hidden(ND_ROUTER_ADVERT), "FORGED", n++);
     e |= send_marked(hidden(ND_REDIRECT), "FORGED", n++);
     e |= send_marked(ethernet(other_mac, 0x88b5), "FORGED", n++);
+    e |= send_marked(neighbour(&local6, 143 /* MLDv2 report: everybody would get it */, &none6), "FORGED", n++);
     usleep(300000); /* what is under way would end with this network namespace */
     close(fd);
     printf("sent %d honest and %d forged frames%s\n", h, n, e ? ", not all" : "");
