@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A stream of the monitor's own to the guest's control port, made of a socket pair at the start, because later no
+ * A stream of the monitor's own to the guest's agent, made of a socket pair at the start, because later no
  * socket can be made. The message lies in it before the guest is connected. When the stream ends before the guest does,
  * there is nobody who could shut it down, and the vCPU is ended as by a second signal.
  */
@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "abi/control.h"
+#include "abi/agent.h"
 #include "base/cleanup.h"
 #include "vmm/devices/vsock.h"
 #include "vmm/guest_control.h"
@@ -19,17 +19,17 @@ static struct {
     bool asked; /* atomic */
 } self = {-1, -1, false};
 
-/* Device thread: the guest's answer, which changes nothing, or the end. */
+/* Device thread: the agent's words, which change nothing, or the end. */
 static bool ready(struct device *vsock, unsigned index)
 {
     (void)index;
-    struct control_message answer;
+    char words[64];
     ssize_t got;
 
     (void)vsock;
     if (!__atomic_load_n(&self.asked, __ATOMIC_ACQUIRE) || self.own_fd < 0)
         return false;
-    while ((got = read(self.own_fd, &answer, sizeof(answer))) > 0)
+    while ((got = read(self.own_fd, words, sizeof(words))) > 0)
         ;
     if (got < 0 && errno == EAGAIN)
         return false;
@@ -51,12 +51,13 @@ int guest_control_prepare(struct machine *m, struct error **err)
 
 bool guest_control_stop(struct machine *m)
 {
-    const struct control_message stop = {.type = CONTROL_STOP};
+    const char stop[] = AGENT_POWEROFF;
+    const ssize_t length = sizeof(stop) - 1;
 
     if (!m->vsock || self.own_fd < 0 || __atomic_exchange_n(&self.asked, true, __ATOMIC_ACQ_REL))
         return false;
-    if (write(self.own_fd, &stop, sizeof(stop)) != sizeof(stop) ||
-        vsock_connect(m->vsock, self.guest_fd, CONTROL_PORT) < 0)
+    if (write(self.own_fd, stop, (size_t)length) != length ||
+        vsock_connect(m->vsock, self.guest_fd, AGENT_VSOCK_PORT) < 0)
         return false;
     return true;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Asks the guest to shut down: abi/control.h over its vsock device. */
+/* Asks the guest to shut down: the agent of abi/agent.h, over vsock. */
 #ifndef CORACLE_VMM_GUEST_CONTROL_H
 #define CORACLE_VMM_GUEST_CONTROL_H
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio-vsock (virtio 1.2, 5.10), as much as the control channel of abi/control.h needs: one stream at a time to
- * CONTROL_PORT, messages of eight bytes. The host is trusted to speak virtio, yet a packet of any content does no harm.
- * Begun a moment after the program's start, so that it costs no boot anything.
+ * virtio-vsock (virtio 1.2, 5.10), as much as an agent needs (abi/agent.h): one stream at a time to its port, which is
+ * greeted and told that the program serves; a line that asks for the end is taken, other lines are ignored. The host is
+ * trusted to speak virtio, yet a packet of any content does no harm. Begun a moment after the program's start, so that
+ * it costs no boot anything.
  */
 #include "unikernel.h"
 
-#include "abi/control.h"
+#include "abi/agent.h"
 
 enum { REQUEST = 1, RESPONSE, RESET, SHUTDOWN, DATA, CREDIT_UPDATE, CREDIT_REQUEST };
+enum { NO_MATCH = ~0u };
 enum { QUEUE_RX, QUEUE_TX, TYPE_STREAM = 1, SLOT_BYTES = 128, RX_SLOTS = 8, TX_SLOTS = 8 };
 
 struct packet {
@@ -29,8 +31,7 @@ static struct {
     uint32_t free_tx;     /* bits */
     bool there, open, stop;
     uint32_t host_port, received;
-    struct control_message message;
-    uint32_t message_bytes;
+    uint32_t matched; /* bytes of the line so far that are AGENT_POWEROFF's; NO_MATCH: it is another line */
 } vsock;
 
 static void offer(struct packet *p)
@@ -104,48 +105,36 @@ static void give_up(const struct packet *p)
     vsock.open = false;
 }
 
-static void take_message(const struct packet *p)
-{
-    struct control_message reply = {.type = vsock.message.type};
-
-    vsock.message_bytes = 0;
-    if (reply.type == CONTROL_READY) {
-        reply.value = (uint32_t)boot_shared()->ready;
-    } else if (reply.type == CONTROL_STOP) {
-        vsock.stop = true;
-    } else {
-        give_up(p);
-        return;
-    }
-    answer(p, DATA, &reply, sizeof(reply));
-}
-
 static void take_data(const struct packet *p)
 {
     uint32_t length = p->length < sizeof(p->data) ? p->length : sizeof(p->data);
 
     vsock.received += length;
-    for (uint32_t i = 0; i < length && vsock.open; i++) {
-        ((uint8_t *)&vsock.message)[vsock.message_bytes++] = p->data[i];
-        if (vsock.message_bytes == sizeof(vsock.message))
-            take_message(p);
+    for (uint32_t i = 0; i < length; i++) {
+        if (vsock.matched != NO_MATCH && p->data[i] == AGENT_POWEROFF[vsock.matched])
+            vsock.matched++;
+        else
+            vsock.matched = NO_MATCH;
+        vsock.stop |= vsock.matched == sizeof(AGENT_POWEROFF) - 1;
+        if (p->data[i] == '\n')
+            vsock.matched = 0;
     }
-    if (vsock.open)
-        answer(p, CREDIT_UPDATE, NULL, 0);
+    answer(p, CREDIT_UPDATE, NULL, 0);
 }
 
 static void take_packet(const struct packet *p)
 {
-    bool ours = vsock.open && p->target_port == CONTROL_PORT && p->source_port == vsock.host_port;
+    bool ours = vsock.open && p->target_port == AGENT_VSOCK_PORT && p->source_port == vsock.host_port;
 
     if (p->operation == RESET) {
         if (ours)
             vsock.open = false;
-    } else if (p->operation == REQUEST && p->target_port == CONTROL_PORT && !vsock.open) {
+    } else if (p->operation == REQUEST && p->target_port == AGENT_VSOCK_PORT && !vsock.open) {
         vsock.open = true;
         vsock.host_port = p->source_port;
-        vsock.received = vsock.message_bytes = 0;
+        vsock.received = vsock.matched = 0;
         answer(p, RESPONSE, NULL, 0);
+        answer(p, DATA, AGENT_HELLO AGENT_READY, sizeof(AGENT_HELLO AGENT_READY) - 1);
     } else if (!ours) {
         answer(p, RESET, NULL, 0);
     } else if (p->operation == DATA) {

@@ -308,36 +308,36 @@ def test_hostile_17_receive_ring_full():
 
 # ---- the unikernel's own drivers ----
 
-def ask(path, kind):
-    v = Vsock(path, b"CONNECT 1023\n")
-    if not v.line().startswith(b"OK"):
-        return None
-    v.sock.sendall(struct.pack("<II", kind, 0))
-    return struct.unpack("<II", v.exactly(8))
+AGENT = b"CONNECT 1024\n"
 
 
-def ask_soon(path, kind):
-    """The channel begins some milliseconds after the program."""
-    answer, end = None, time.monotonic() + 5
-    while answer is None and time.monotonic() < end:
-        answer = ask(path, kind)
-    return answer
+def agent(path):
+    """A stream to the guest's agent, which begins some milliseconds after the program."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        v = Vsock(path, AGENT)
+        if v.line().startswith(b"OK"):
+            return v
+    raise AssertionError("no agent")
 
 
-def test_control_ready_and_stop():
-    path = os.path.join(WORK, "control")
+def test_agent_ready_and_poweroff():
+    path = os.path.join(WORK, "agent")
     m = Machine("-- iperf -s", "--vsock", path, image=IMAGE)
     m.wait_for("listening")
-    assert ask_soon(path, 1) == (1, 1)
-    bad = Vsock(path, b"CONNECT 1023\n")
-    bad.line()
-    bad.sock.sendall(struct.pack("<II", 99, 0))
-    try:
-        assert bad.sock.recv(8) == b"", "an unknown request was answered"
-    except ConnectionResetError:
-        pass
+    v = agent(path)
+    assert v.line() == b"hello 1\n" and v.line() == b"ready\n"
+    for words in (b"identity 1 generation=0\n", b"power\n", b"poweroffs\n", b" poweroff\n", b"x" * 20000, b"\npowerof", b"\n" * 3000):
+        v.sock.sendall(words)
+    time.sleep(0.1)
+    assert m.process.poll() is None, "it took another line for a request to end"
+    assert Vsock(path, AGENT).line() == b"", "a second stream at a time"
     assert Vsock(path, b"CONNECT 22\n").line() == b"", "a port nobody listens on"
-    assert ask(path, 2) == (2, 0)
+    v.sock.close()
+    v = agent(path)
+    v.sock.sendall(b"power")
+    time.sleep(0.05)
+    v.sock.sendall(b"off\n")
     m.end(143)
 
 
@@ -417,17 +417,15 @@ def test_launcher_requests():
 
     m = supervised(IMAGE, b"-- iperf -s", monitor.HAS_VSOCK | monitor.WAIT, cid=5)
     for _ in range(50):
-        reply = m.control(monitor.VSOCK, struct.pack("=II", 1023, 0))
+        reply = m.control(monitor.VSOCK, struct.pack("=II", 1024, 0))
         assert reply.type == monitor.DONE and len(reply.fds) == 1, reply
-        stream = socket.socket(fileno=reply.fds[0])
-        stream.setblocking(True)
-        stream.settimeout(5)
-        stream.sendall(struct.pack("<II", 1, 0))
-        answer = stream.recv(8)
-        stream.close()
+        with socket.socket(fileno=reply.fds[0]) as stream:
+            stream.setblocking(True)
+            stream.settimeout(5)
+            answer = stream.recv(8)
         if answer:
             break
-    assert answer == struct.pack("<II", 1, 1), answer
+    assert answer == b"hello 1\n", answer
     reply = m.control(monitor.VSOCK, struct.pack("=II", 4, 0))
     with socket.socket(fileno=reply.fds[0]) as stream:
         stream.setblocking(True)
