@@ -167,7 +167,7 @@ static void test_features_stay_once_agreed(void **state)
     assert_int_equal(b->device.accepted, VIRTIO_F_VERSION);
 }
 
-static void test_ring_outside_memory(void **state)
+static void hostile_14_ring_outside_memory(void **state)
 {
     struct bed *b = *state;
 
@@ -186,7 +186,7 @@ static void test_ring_outside_memory(void **state)
     assert_int_equal(get(b, READY), 1);
 }
 
-static void test_ring_in_use_does_not_move(void **state)
+static void hostile_18_ring_in_use_does_not_move(void **state)
 {
     struct bed *b = *state;
 
@@ -200,7 +200,7 @@ static void test_ring_in_use_does_not_move(void **state)
     assert_null(b->device.queues[0].ring.available);
 }
 
-static void test_queue_beyond_the_last(void **state)
+static void hostile_18_queue_beyond_the_last(void **state)
 {
     struct bed *b = *state;
     const uint64_t one = 1;
@@ -220,7 +220,7 @@ static void test_queue_beyond_the_last(void **state)
     assert_int_equal(value, one);
 }
 
-static void test_odd_accesses(void **state)
+static void hostile_18_odd_accesses(void **state)
 {
     struct bed *b = *state;
 
@@ -243,10 +243,10 @@ int main(void)
         MMIO_TEST(test_features_never_offered),
         MMIO_TEST(test_features_without_version_1),
         MMIO_TEST(test_features_stay_once_agreed),
-        MMIO_TEST(test_ring_outside_memory),
-        MMIO_TEST(test_ring_in_use_does_not_move),
-        MMIO_TEST(test_queue_beyond_the_last),
-        MMIO_TEST(test_odd_accesses),
+        MMIO_TEST(hostile_14_ring_outside_memory),
+        MMIO_TEST(hostile_18_ring_in_use_does_not_move),
+        MMIO_TEST(hostile_18_queue_beyond_the_last),
+        MMIO_TEST(hostile_18_odd_accesses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -149,7 +149,7 @@ static void test_indirect(void **state)
     assert_int_equal(b->chain.writable_bytes, 20);
 }
 
-static void test_loop(void **state)
+static void hostile_12_loop(void **state)
 {
     struct bed *b = *state;
 
@@ -159,7 +159,7 @@ static void test_loop(void **state)
     expect_broken(b, "a loop of descriptors");
 }
 
-static void test_loop_in_indirect(void **state)
+static void hostile_12_loop_in_indirect(void **state)
 {
     struct bed *b = *state;
 
@@ -169,7 +169,7 @@ static void test_loop_in_indirect(void **state)
     expect_broken(b, "a loop of descriptors");
 }
 
-static void test_next_outside(void **state)
+static void hostile_12_next_outside(void **state)
 {
     struct bed *b = *state;
 
@@ -178,7 +178,7 @@ static void test_next_outside(void **state)
     expect_broken(b, "a descriptor's successor outside the table");
 }
 
-static void test_head_outside(void **state)
+static void hostile_12_head_outside(void **state)
 {
     struct bed *b = *state;
 
@@ -186,7 +186,7 @@ static void test_head_outside(void **state)
     expect_broken(b, "an available entry outside the table");
 }
 
-static void test_nested_indirect(void **state)
+static void hostile_12_nested_indirect(void **state)
 {
     struct bed *b = *state;
 
@@ -196,7 +196,7 @@ static void test_nested_indirect(void **state)
     expect_broken(b, "an indirect descriptor inside a table or with a successor");
 }
 
-static void test_indirect_of_odd_size(void **state)
+static void hostile_12_indirect_of_odd_size(void **state)
 {
     struct bed *b = *state;
 
@@ -205,7 +205,7 @@ static void test_indirect_of_odd_size(void **state)
     expect_broken(b, "an indirect table of impossible size or place");
 }
 
-static void test_indirect_outside(void **state)
+static void hostile_14_indirect_outside(void **state)
 {
     struct bed *b = *state;
 
@@ -214,7 +214,7 @@ static void test_indirect_outside(void **state)
     expect_broken(b, "an indirect table of impossible size or place");
 }
 
-static void test_zero_length(void **state)
+static void hostile_12_zero_length(void **state)
 {
     struct bed *b = *state;
 
@@ -223,7 +223,7 @@ static void test_zero_length(void **state)
     expect_broken(b, "a descriptor of length 0");
 }
 
-static void test_index_jump(void **state)
+static void hostile_13_index_jump(void **state)
 {
     struct bed *b = *state;
 
@@ -231,7 +231,7 @@ static void test_index_jump(void **state)
     expect_broken(b, "the available index jumped beyond the ring");
 }
 
-static void test_index_backwards(void **state)
+static void hostile_13_index_backwards(void **state)
 {
     struct bed *b = *state;
 
@@ -242,7 +242,7 @@ static void test_index_backwards(void **state)
     expect_broken(b, "the available index jumped beyond the ring");
 }
 
-static void test_sum_overflow(void **state)
+static void hostile_14_sum_overflow(void **state)
 {
     struct bed *b = *state;
 
@@ -251,7 +251,7 @@ static void test_sum_overflow(void **state)
     expect_broken(b, "a descriptor outside memory");
 }
 
-static void test_one_byte_beyond(void **state)
+static void hostile_14_one_byte_beyond(void **state)
 {
     struct bed *b = *state;
 
@@ -260,7 +260,7 @@ static void test_one_byte_beyond(void **state)
     expect_broken(b, "a descriptor outside memory");
 }
 
-static void test_length_of_4_gib(void **state)
+static void hostile_14_length_of_4_gib(void **state)
 {
     struct bed *b = *state;
 
@@ -269,7 +269,7 @@ static void test_length_of_4_gib(void **state)
     expect_broken(b, "a descriptor outside memory");
 }
 
-static void test_readable_behind_writable(void **state)
+static void hostile_12_readable_behind_writable(void **state)
 {
     struct bed *b = *state;
 
@@ -279,7 +279,7 @@ static void test_readable_behind_writable(void **state)
     expect_broken(b, "a readable descriptor behind a writable one");
 }
 
-static void test_chain_too_long(void **state)
+static void hostile_15_chain_too_long(void **state)
 {
     struct bed *b = *state;
 
@@ -290,7 +290,7 @@ static void test_chain_too_long(void **state)
     expect_broken(b, "a chain of too many descriptors");
 }
 
-static void test_bad_rings(void **state)
+static void hostile_14_bad_rings(void **state)
 {
     static const struct virtqueue_address bad[] = {
         {TABLE, AVAILABLE, USED, 0},          {TABLE, AVAILABLE, USED, 3},
@@ -374,22 +374,22 @@ int main(void)
         QUEUE_TEST(test_chain),
         QUEUE_TEST(test_unpop_gives_the_same_again),
         QUEUE_TEST(test_indirect),
-        QUEUE_TEST(test_loop),
-        QUEUE_TEST(test_loop_in_indirect),
-        QUEUE_TEST(test_next_outside),
-        QUEUE_TEST(test_head_outside),
-        QUEUE_TEST(test_nested_indirect),
-        QUEUE_TEST(test_indirect_of_odd_size),
-        QUEUE_TEST(test_indirect_outside),
-        QUEUE_TEST(test_zero_length),
-        QUEUE_TEST(test_index_jump),
-        QUEUE_TEST(test_index_backwards),
-        QUEUE_TEST(test_sum_overflow),
-        QUEUE_TEST(test_one_byte_beyond),
-        QUEUE_TEST(test_length_of_4_gib),
-        QUEUE_TEST(test_readable_behind_writable),
-        QUEUE_TEST(test_chain_too_long),
-        QUEUE_TEST(test_bad_rings),
+        QUEUE_TEST(hostile_12_loop),
+        QUEUE_TEST(hostile_12_loop_in_indirect),
+        QUEUE_TEST(hostile_12_next_outside),
+        QUEUE_TEST(hostile_12_head_outside),
+        QUEUE_TEST(hostile_12_nested_indirect),
+        QUEUE_TEST(hostile_12_indirect_of_odd_size),
+        QUEUE_TEST(hostile_14_indirect_outside),
+        QUEUE_TEST(hostile_12_zero_length),
+        QUEUE_TEST(hostile_13_index_jump),
+        QUEUE_TEST(hostile_13_index_backwards),
+        QUEUE_TEST(hostile_14_sum_overflow),
+        QUEUE_TEST(hostile_14_one_byte_beyond),
+        QUEUE_TEST(hostile_14_length_of_4_gib),
+        QUEUE_TEST(hostile_12_readable_behind_writable),
+        QUEUE_TEST(hostile_15_chain_too_long),
+        QUEUE_TEST(hostile_14_bad_rings),
         QUEUE_TEST(test_indices_wrap),
         cmocka_unit_test_setup_teardown(test_stall, set_up_event, tear_down),
         cmocka_unit_test_setup_teardown(test_event_index, set_up_event, tear_down),

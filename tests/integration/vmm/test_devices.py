@@ -4,7 +4,7 @@
 The monitor's devices on this host's KVM: a guest that drives each for real (guest/), one that attacks all of them, and the
 unikernel's control channel. Figures are printed, not judged.
 
-Usage: test_devices.py VMM STATIC-VMM GUEST IMAGE
+Usage: test_devices.py VMM STATIC-VMM GUEST IMAGE INJECT [PART OF A TEST'S NAME]
 Exit 77: needs root, /dev/kvm, /dev/net/tun and network namespaces.
 """
 import hashlib
@@ -22,7 +22,7 @@ import time
 
 import monitor
 
-VMM, STATIC, GUEST, IMAGE = map(os.path.abspath, sys.argv[1:5])
+VMM, STATIC, GUEST, IMAGE, INJECT = map(os.path.abspath, sys.argv[1:6])
 NETNS = f"vmd{os.getpid()}"
 HOST4, GUEST4 = "198.18.253.1", "198.18.253.2"
 WORK = tempfile.mkdtemp(prefix="vmm-devices-")
@@ -306,6 +306,77 @@ def test_hostile_17_receive_ring_full():
     assert "early 64 late 2000" in text, text
 
 
+# ---- the sandbox, from inside a monitor with a running guest ----
+
+FORBIDDEN = {"read-only open": 2, "openat": 257, "connect": 42, "socket": 41, "execve": 59, "execveat": 322, "ptrace": 101,
+             "clone": 56, "clone3": 435, "fork": 57, "kill": 62, "mmap": 9, "mprotect": 10, "process_vm_readv": 310,
+             "prctl": 157, "seccomp": 317, "bpf": 321, "io_uring_setup": 425, "mount": 165, "setuid": 105, "getpid of x32":
+             0x40000000 | 39, "no such number": 999}
+
+
+def sandboxed():
+    m = Machine("-- iperf -s", "--rng", "--vsock", os.path.join(WORK, f"v{time.monotonic_ns()}"), "--balloon", "--disk",
+                make_disk("sandboxed-disk", 4096) + ",private", image=IMAGE)
+    m.wait_for("listening")
+    time.sleep(0.1)  # asleep: in a system call, each thread
+    return m
+
+
+def own_threads(pid):
+    """Without KVM's own kernel thread, which counts among them."""
+    tids = []
+    for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):
+        with open(f"/proc/{pid}/task/{tid}/comm", encoding="utf-8") as f:
+            if f.read().startswith("coracle"):
+                tids.append(tid)
+    return tids
+
+
+def inject(tid, number, *how):
+    return subprocess.run([INJECT, str(tid), str(number), *how], capture_output=True, text=True, timeout=10)
+
+
+def test_what_the_sandbox_forbids():
+    m = sandboxed()
+    threads = len(own_threads(m.pid))
+    m.process.kill()
+    m.process.wait()
+    tried = 0
+    for thread in range(threads):
+        for name, number in FORBIDDEN.items():
+            m = sandboxed()
+            tid = own_threads(m.pid)[thread]
+            r = inject(tid, number)
+            assert r.returncode == 0, (name, r)
+            assert m.process.wait(5) == -signal.SIGSYS, (name, m.process.returncode)
+            tried += 1
+        m = sandboxed()
+        tid = own_threads(m.pid)[thread]
+        inject(tid, 20, "i386")
+        assert m.process.wait(5) in (-signal.SIGSYS, -signal.SIGSEGV), m.process.returncode
+        m = sandboxed()
+        tid = own_threads(m.pid)[thread]
+        r = inject(tid, 39)  # getpid is allowed: the tool can succeed
+        assert r.stdout == f"{m.pid}\n", r
+        m.process.kill()
+        m.process.wait()
+    print(f"{tried} attempts from {threads} threads")
+
+
+def test_what_a_monitor_holds():
+    m = sandboxed()
+    kinds = {}
+    for fd in os.listdir(f"/proc/{m.pid}/fd"):
+        if int(fd) > 2:
+            kind = re.sub(r"[:\d\[\]]", "", os.readlink(f"/proc/{m.pid}/fd/{fd}").replace(WORK, ""))
+            kinds[kind] = kinds.get(kind, 0) + 1
+    assert set(kinds) == {"anon_inodekvm-vm", "anon_inodekvm-vcpu", "anon_inodeeventpoll", "anon_inodeeventfd", "socket",
+                          "/sandboxed-disk", "/memfdcoracle-disk (deleted)"}, kinds
+    print(kinds)
+    m.process.kill()
+    m.process.wait()
+
+
 # ---- the unikernel's own drivers ----
 
 AGENT = b"CONNECT 1024\n"
@@ -448,7 +519,7 @@ def main():
     failed = 0
     try:
         for name, test in list(globals().items()):
-            if not name.startswith("test_") or (len(sys.argv) > 5 and sys.argv[5] not in name):
+            if not name.startswith("test_") or (len(sys.argv) > 6 and sys.argv[6] not in name):
                 continue
             begun = time.monotonic()
             try:

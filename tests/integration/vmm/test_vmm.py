@@ -177,6 +177,10 @@ HOSTILE = {
     "code in data": (b"\xb8\x00\x30\x00\x00\xff\xe0", "page fault", 0x3000),
     "another port": (b"\x66\xba\x80\x00\xee", "general protection", None),
     "a privileged instruction": (b"\x0f\x22\xd8", "general protection", None),  # mov cr3, rax
+    "an MSR read": (b"\xb9\x1b\x00\x00\x00\x0f\x32", "general protection", None),
+    "an MSR written": (b"\xb9\x80\x00\x00\xc0\x0f\x30", "general protection", None),
+    "PCI's configuration ports": (b"\x66\xba\xf8\x0c\xed", "general protection", None),
+    "the keyboard's reset": (b"\xb0\xfe\xe6\x64", "general protection", None),
     "text that lies nowhere": (b"\xb8\xff\xff\xff\xff\x66\xba\x10\x06\xef\x0f\x0b", "invalid opcode", None),
     "text whose address is none": (b"\xb8\x00\x10\x00\x00\x66\xba\x10\x06\xef\x0f\x0b", "invalid opcode", None),
     "switching interrupts off": (b"\xfa", "general protection", None),
