@@ -16,7 +16,7 @@
 #include "launcher/machines.h"
 #include "monitor/monitor_client.h"
 
-enum { PREPARE_TIMEOUT_MS = 10000, LOAD_TIMEOUT_MS = 20000, FILES_MAX = 3 };
+enum { PREPARE_TIMEOUT_MS = 10000, LOAD_TIMEOUT_MS = 20000, GUEST_CID = 3 }; /* the first a guest may have (virtio 1.2, 5.10.4) */
 
 static const char kernel_path[] = "boot/kernel", initrd_path[] = "boot/initrd";
 static const struct {
@@ -201,6 +201,10 @@ static void fill(struct load *load, const struct machine_guest *guest, const str
 
     load->message = (struct monitor_load){.boot = (uint32_t)plan->machine.boot, .log_bytes_max = plan->log_bytes_max};
     load->message.flags = guest->wait ? MONITOR_LOAD_WAIT : 0;
+    if (plan->machine.boot == PLAN_BOOT_UNIKERNEL && plan->machine.monitor == PLAN_MONITOR_VMM) {
+        load->message.flags |= MONITOR_LOAD_VSOCK; /* its program is told to stop (abi/control.h) */
+        load->message.vsock_cid = GUEST_CID;
+    }
     if (plan->machine.boot != PLAN_BOOT_UNIKERNEL) /* that one finds its seed in its boot page */
         load->message.flags |= MONITOR_LOAD_RANDOM;
     snprintf(load->message.name, sizeof(load->message.name), "%s", plan->name);
