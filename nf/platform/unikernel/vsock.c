@@ -69,18 +69,21 @@ static uint64_t own_cid(void)
     return cid;
 }
 
-/* to: the packet that is answered. Without a free slot nothing is sent; the host asks again or gives up. */
-static void answer(const struct packet *to, uint16_t operation, const void *data, uint32_t length)
+static bool room_for_answers(void)
 {
     struct packet *p;
     uint32_t unused;
 
     while ((p = virtq_take(&vsock.queues[QUEUE_TX], &unused)))
         vsock.free_tx |= 1u << (p - vsock.slots - RX_SLOTS);
-    if (!vsock.free_tx)
-        return;
+    return (vsock.free_tx & (vsock.free_tx - 1)) != 0; /* two: no packet has more answers */
+}
+
+/* to: the packet that is answered. There is a slot: no packet is taken without room for its answers. */
+static void answer(const struct packet *to, uint16_t operation, const void *data, uint32_t length)
+{
     unsigned slot = (unsigned)__builtin_ctz(vsock.free_tx);
-    p = &vsock.slots[RX_SLOTS + slot];
+    struct packet *p = &vsock.slots[RX_SLOTS + slot];
     *p = (struct packet){
         .source_cid = own_cid(),
         .target_cid = to->source_cid,
@@ -146,6 +149,15 @@ static void take_packet(const struct packet *p)
     }
 }
 
+/* False: answers wait for the device, whose interrupt brings the guest back here. */
+static bool may_take(void)
+{
+    if (room_for_answers())
+        return true;
+    virtq_interrupts(&vsock.queues[QUEUE_TX], true);
+    return room_for_answers();
+}
+
 bool vsock_poll(void)
 {
     struct packet *p;
@@ -154,7 +166,7 @@ bool vsock_poll(void)
 
     if (!vsock.there)
         return false;
-    while ((p = virtq_take(&vsock.queues[QUEUE_RX], &length))) {
+    while (may_take() && (p = virtq_take(&vsock.queues[QUEUE_RX], &length))) {
         take_packet(p);
         offer(p);
         any = true;
