@@ -31,6 +31,7 @@ enum {
 #define PAGE_WRITE    UINT64_C(2)
 #define PAGE_USER     UINT64_C(4)
 #define PAGE_UNCACHED UINT64_C(0x18)
+#define PAGE_MARKED   UINT64_C(0x60) /* accessed, dirty: nothing has to be noted, so a table is never written again */
 #define PAGE_LARGE    UINT64_C(0x80)
 #define PAGE_NX       (UINT64_C(1) << 63)
 #define PAGE_ADDRESS  UINT64_C(0x000ffffffffff000)
@@ -69,7 +70,7 @@ static inline void tables_begin(struct boot_tables *t, uint8_t *memory, uint64_t
     t->limit = limit < BOOT_IMAGE_ADDRESS ? limit : BOOT_IMAGE_ADDRESS;
     t->full = 0;
     tables_zero(t, TABLE_GDT, TABLE_NEXT - TABLE_GDT);
-    tables_at(t, TABLE_PML4)[0] = TABLE_PDPT | PAGE_PRESENT | PAGE_WRITE | PAGE_USER;
+    tables_at(t, TABLE_PML4)[0] = TABLE_PDPT | PAGE_MARKED | PAGE_PRESENT | PAGE_WRITE | PAGE_USER;
 }
 
 /* The table that entry points to, made when there is none yet; NULL when the space is used up, or a large page is there
@@ -84,7 +85,7 @@ static inline uint64_t *tables_below(struct boot_tables *t, uint64_t *entry)
             return (uint64_t *)0;
         }
         tables_zero(t, t->next, TABLE_PAGE);
-        *entry = t->next | PAGE_PRESENT | PAGE_WRITE | PAGE_USER;
+        *entry = t->next | PAGE_MARKED | PAGE_PRESENT | PAGE_WRITE | PAGE_USER;
         t->next += TABLE_PAGE;
     }
     return tables_at(t, *entry & PAGE_ADDRESS);
@@ -101,14 +102,14 @@ static inline void tables_map(struct boot_tables *t, uint64_t address, uint64_t 
             return;
         uint64_t *entry = &directory[address >> 21 & 511];
         if (address % large == 0 && end - address >= large && !(*entry & PAGE_PRESENT)) {
-            *entry = address | flags | PAGE_LARGE | PAGE_PRESENT;
+            *entry = address | flags | PAGE_LARGE | PAGE_MARKED | PAGE_PRESENT;
             address += large;
             continue;
         }
         uint64_t *table = tables_below(t, entry);
         if (!table)
             return;
-        table[address >> 12 & 511] = address | flags | PAGE_PRESENT;
+        table[address >> 12 & 511] = address | flags | PAGE_MARKED | PAGE_PRESENT;
         address += TABLE_PAGE;
     }
 }

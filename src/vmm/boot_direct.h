@@ -3,6 +3,8 @@
 #ifndef CORACLE_VMM_BOOT_DIRECT_H
 #define CORACLE_VMM_BOOT_DIRECT_H
 
+#include <linux/kvm.h>
+
 #include "abi/boot.h"
 #include "base/error.h"
 #include "virtqueue/guest_memory.h"
@@ -21,6 +23,12 @@ int direct_boot_memory(const struct guest_memory *ram, const struct direct_boot 
 
 /* Special registers and local APIC of the boot processor; what they are depends on no guest. vcpu: KVM vCPU descriptor. */
 int direct_boot_processor(int vcpu, struct error **err);
+
+/*
+ * A parked machine's processor has run once, two instructions in pages of its own that are gone afterwards: what KVM
+ * makes at the first entry is made then, not when a guest waits. Failure means no more than a slower start.
+ */
+void direct_boot_warm_up(int vcpu, struct kvm_run *run, const struct guest_memory *ram);
 
 /* Its general registers: the entry of the image that direct_boot_memory() loaded. */
 int direct_boot_registers(int vcpu, const struct guest_memory *ram, struct error **err);

@@ -60,6 +60,8 @@ int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool s
     r = vcpu_prepare(m->vm, err);
     if (r == 0 && !shape->ring0)
         r = direct_boot_processor(m->vm->vcpu_fd, err);
+    if (r == 0 && !shape->ring0)
+        direct_boot_warm_up(m->vm->vcpu_fd, m->vm->run, &m->vm->ram.memory);
     return r < 0 ? r : loop_create(&m->loop, err);
 }
 
