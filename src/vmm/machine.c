@@ -60,8 +60,6 @@ int machine_prepare(struct machine *m, int kvm_fd, uint64_t memory_bytes, bool s
     r = vcpu_prepare(m->vm, err);
     if (r == 0 && !shape->ring0)
         r = direct_boot_processor(m->vm->vcpu_fd, err);
-    if (r == 0 && !shape->ring0)
-        direct_boot_warm_up(m->vm->vcpu_fd, m->vm->run, &m->vm->ram.memory);
     return r < 0 ? r : loop_create(&m->loop, err);
 }
 
@@ -273,6 +271,8 @@ int machine_enclose(struct machine *m, struct error **err)
     r = sandbox_privileges(err);
     if (r == 0)
         r = sandbox_files(err);
+    if (r == 0 && !m->vm->shape.ring0) /* the kernel starts a thread of its own with the first run: it is enclosed too */
+        direct_boot_warm_up(m->vm->vcpu_fd, m->vm->run, &m->vm->ram.memory);
     for (unsigned i = 0; i < m->vm->shape.vcpus; i++)
         place_vcpu(loop_place(m->loop));
     if (r == 0)
