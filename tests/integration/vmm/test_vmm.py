@@ -8,6 +8,7 @@ Usage: test_vmm.py COUNT VMM IMAGE SYMBOLS TRACE   (COUNT: system calls the moni
 the image before it was stripped; TRACE: tools/trace-unikernel)
 Exit 77: needs root, /dev/kvm, /dev/net/tun, network namespaces and Debian's iperf.
 """
+import json
 import os
 import re
 import shutil
@@ -115,10 +116,25 @@ def test_a_program_that_ends():
 
 def test_wrong_options():
     for words, hint in ((["--memory", "16"], "16MiB"), (["--memory", "99999999999GiB"], "16MiB"), (["--mac", "1:2"], "mac"),
+                        (["--vcpus", "0"], "1 to 64"), (["--vcpus", "65"], "1 to 64"), (["--entry", "long"], "direct or pvh"),
                         (["--mac", "03:00:00:00:00:01"], "unicast"), (["--console", "77"], "descriptor"), ([], "kernel")):
         r = run([VMM, *words])
         assert r.returncode == 64 and hint in r.stderr, (words, r.returncode, r.stderr)
     assert run([VMM, "--help"]).returncode == 0 and run([VMM, "--version"]).returncode == 0
+
+
+def test_probe():
+    """The flavour is told by what a guest did, and agrees with what the processor claims."""
+    r = run([VMM, "--probe"])
+    told = json.loads(r.stdout)
+    assert r.returncode == 0 and r.stdout.count("\n") == 1 and told["kvm"] is True and "reason" not in told, (r.stdout, r.stderr)
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        hardware = set(f.read().split()) & {"vmx", "svm"}
+    if told["ring0"] == "emulated":
+        assert told["flavour"] == "pvm" and told["ring0_ps"] > 100000 > told["ring3_ps"], told
+    else:
+        assert told["flavour"] in (hardware or {"unknown"}) and told["ring0_ps"] < 50000, told
+    assert told["vhost_net"] == os.path.exists("/dev/vhost-net"), told
 
 
 def test_what_cannot_start():
@@ -126,6 +142,11 @@ def test_what_cannot_start():
                         (["--kernel", IMAGE, "--memory", "1MiB"], "INVALID_VALUE"),
                         (["--kernel", IMAGE, "--memory", "4GiB"], "at most 3 GiB"),
                         (["--kernel", IMAGE, "--append", "x" * 4096], "boot parameters"),
+                        (["--kernel", IMAGE, "--vcpus", "2"], "a unikernel has one vCPU"),
+                        (["--kernel", IMAGE, "--initrd", IMAGE], "no initrd"),
+                        (["--kernel", IMAGE, "--entry", "pvh", "--initrd", "/nonexistent"], "/nonexistent"),
+                        (["--kernel", IMAGE, "--entry", "pvh", "--memory", "1MiB"], "boot area"),
+                        (["--kernel", IMAGE, "--entry", "pvh", "--append", "x" * 4096], "command line"),
                         (["--kernel", IMAGE, "--tap", "nosuchtap"], "ip tuntap add nosuchtap")):
         r = run([VMM, *words])
         assert r.returncode == 125 and said in r.stderr, (words, r.returncode, r.stderr)

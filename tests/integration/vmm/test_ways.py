@@ -301,13 +301,15 @@ OFFLOADS = {
 
 def test_offloads_that_differ():
     for name, (declined, properties) in OFFLOADS.items():
+        if SLOWNESS > 1 and name not in ("no checksum by the host", "no mergeable buffers", "nothing at all"):
+            continue  # a start takes seconds there; the others are tested elsewhere
         variants = [dict(parameters=f"net.without={declined:x}")]
         if WAY.startswith("microvm"):
             variants.append(dict(properties=properties))
         for variant in variants:
             guest = Guest("iperf", "-s", **variant)
             try:
-                for address, family in ((GUEST4, []), (GUEST6, ["-V"])):
+                for address, family in ((GUEST4, []), (GUEST6, ["-V"]))[:1 if SLOWNESS > 1 else 2]:
                     ping(address, count=3)
                     rates = [rate(iperf("-c", address, *family, "-n", "400K", *way)) for way in ([], ["-R"])]
                     assert min(rates) > 0.0001, rates
@@ -321,7 +323,8 @@ def test_machines():
     the command line or probed, no timer to measure by."""
     if not WAY.startswith("microvm"):
         return
-    for machine in ("microvm,acpi=off", "microvm,ioapic2=off", "microvm,acpi=off,pit=off,pic=off,rtc=off"):
+    machines = ("microvm,acpi=off,pit=off,pic=off,rtc=off", "microvm,acpi=off", "microvm,ioapic2=off")
+    for machine in machines[:1 if SLOWNESS > 1 else 3]:
         QEMU.extend(["-global", "virtio-mmio.force-legacy=false"])
         for _ in range(2):
             guest = Guest("responder", machine=machine)
@@ -332,7 +335,7 @@ def test_machines():
 
 
 def test_kill_9():
-    for _ in range(2):
+    for _ in range(1 if SLOWNESS > 1 else 2):
         guest = Guest("iperf", "-s")
         assert guest.stop(signal.SIGKILL) == -signal.SIGKILL
         others = [pid for pid in run("ip", "netns", "pids", NETNS).stdout.split()
