@@ -24,7 +24,7 @@
 #include "launcher/templates.h"
 #include "monitor/monitor_client.h"
 
-enum { READY_TIMEOUT_MS = 5000, SNAPSHOT_TIMEOUT_MS = 10000, RETRY_S = 30 };
+enum { READY_TIMEOUT_MS = 5000, EMULATED_READY_TIMEOUT_MS = 120000, SNAPSHOT_TIMEOUT_MS = 10000, RETRY_S = 30 };
 
 struct template
 {
@@ -182,7 +182,9 @@ static int boot(struct launcher *l, const struct launch_plan *plan, struct machi
                                   .log_fds = {-1, -1},
                                   .snapshot_fd = -1,
                                   .wait = true,
-                                  .timeout_ms = READY_TIMEOUT_MS};
+                                  .timeout_ms = plan->machine.monitor == PLAN_MONITOR_QEMU
+                                                    ? EMULATED_READY_TIMEOUT_MS /* a whole Linux, perhaps emulated */
+                                                    : READY_TIMEOUT_MS};
     struct steps steps = {0};
     int r = machine_await_prepared(machine, &steps, err);
 

@@ -34,7 +34,7 @@ struct load {
     int owned[16];        /* closed at the end: QEMU has its own */
     unsigned owned_count;
     struct snapshot snapshot;
-    int state; /* where it comes out: the snapshot's file, or a stream; borrowed */
+    int state; /* where QEMU reads it: a snapshot's file, or a stream; owned, -1: none */
     enum monitor_stage stage;
     struct error *err;
 };
@@ -366,7 +366,7 @@ static int take_snapshot(struct load *l)
     l->stage = MONITOR_STAGE_SNAPSHOT;
     if (l->request->flags & MONITOR_LOAD_INCOMING)
         return take_arrival(l);
-    int fd = l->state = fd_of(l, l->where.kernel);
+    int fd = fd_of(l, l->where.kernel);
     int r = snapshot_read(fd, &l->snapshot, &l->err);
     if (r < 0)
         return r;
@@ -392,6 +392,32 @@ static int take_snapshot(struct load *l)
     return 0;
 }
 
+/* An open file of its own for QEMU to read on: the one that came may be read by others at this moment, at its one
+ * offset. */
+static int open_state(struct load *l, int fd)
+{
+    const struct snapshot_part *state = &l->snapshot.state;
+    char path[40];
+    off_t from = (off_t)state->offset, to = 0;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    auto_fd int own = open(path, O_RDONLY | O_CLOEXEC);
+    if (own < 0) { /* a file that this uid may not open: the state alone */
+        own = memfd_create("coracle-state", MFD_CLOEXEC);
+        for (uint64_t left = state->size; own >= 0 && left;) {
+            ssize_t n = sendfile(own, fd, &from, left);
+            if (n <= 0)
+                return error_set_errno(&l->err, n < 0 ? errno : EIO, "SNAPSHOT_UNUSABLE", "snapshot");
+            left -= (uint64_t)n;
+        }
+    } else {
+        to = from;
+    }
+    if (own < 0 || lseek(own, to, SEEK_SET) < 0)
+        return error_set_errno(&l->err, errno, "SNAPSHOT_UNUSABLE", "snapshot");
+    return l->state = take_fd(&own);
+}
+
 static int restore_state(struct load *l)
 {
     const bool incoming = l->request->flags & MONITOR_LOAD_INCOMING;
@@ -401,9 +427,9 @@ static int restore_state(struct load *l)
     l->stage = MONITOR_STAGE_SNAPSHOT;
     snapshot_describe(&s->machine, s->qmp.version, &wanted);
     int r = snapshot_match(&l->snapshot, &wanted, &l->err);
-    if (r == 0 && !incoming && lseek(l->state, (off_t)l->snapshot.state.offset, SEEK_SET) < 0)
-        r = error_set_errno(&l->err, errno, "SNAPSHOT_UNUSABLE", "snapshot");
-    if (r == 0)
+    if (r == 0 && !incoming)
+        r = open_state(l, fd_of(l, l->where.kernel));
+    if (r >= 0)
         r = save_capabilities(s, l->snapshot.ram.size > 0, &l->err);
     if (r == 0)
         r = qmp_call(&s->qmp, "getfd", json_pack("{s:s}", "fdname", "state"), l->state, QMP_TIMEOUT_MS, NULL, &l->err);
@@ -411,8 +437,7 @@ static int restore_state(struct load *l)
         r = qmp_call(&s->qmp, "migrate-incoming", json_pack("{s:s}", "uri", "fd:state"), -1, RESTORE_MS, NULL, &l->err);
     if (r == 0)
         r = save_wait_restored(s, RESTORE_MS, &l->err);
-    if (incoming)
-        l->state = close_fd(l->state);
+    l->state = close_fd(l->state);
     return r == 0 && incoming ? migrate_await(fd_of(l, l->where.kernel), &l->err) : r;
 }
 

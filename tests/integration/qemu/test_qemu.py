@@ -430,6 +430,26 @@ def snapshot_and_restore_twice():
 
 
 @test
+def restores_of_one_open_file_at_a_time():
+    """The launcher hands the same open file to all: nobody's reading may move another's place in it."""
+    with started() as g:
+        type_to(g, "k")
+        g.wait_log("count 0001")
+        snap = snapshot_of(g, "parallel")
+    machines = [Machine(memory=32 * MIB, boot=m.PVH) for _ in range(6)]
+    for g in machines:
+        g.load(snapshot=snap, wait=False)
+    for g in machines:
+        m.receive(g.setup)
+    for g in machines:
+        g.input = g.console()
+        type_to(g, "k")
+        g.wait_log("count 0002")
+        g.kill()
+    os.close(snap)
+
+
+@test
 def restored_memory_is_shared():
     with started() as g:
         type_to(g, "m")
