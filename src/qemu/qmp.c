@@ -100,7 +100,7 @@ void qmp_open(struct qmp *q, int fd, qmp_event event, qmp_pump pump, void *conte
     q->event = event;
     q->pump = pump;
     q->context = context;
-    q->last_id = q->asked_ns = q->waiting = q->beat = 0;
+    q->last_id = q->asked_ns = q->heard_ns = q->waiting = q->beat = 0;
     q->greeted = false;
     q->answer = (struct qmp_message){0};
     q->used = 0;
@@ -134,8 +134,8 @@ static void answered(struct qmp *q, struct qmp_message *m)
 
     if (id == q->beat)
         q->beat = 0;
-    if (q->asked_ns)
-        q->asked_ns = id == q->last_id ? 0 : now_ns();
+    if (id == q->last_id)
+        q->asked_ns = 0;
     if (id == 0 || id != q->waiting || q->answer.body)
         return;
     q->answer = *m;
@@ -170,6 +170,7 @@ int qmp_read(struct qmp *q)
         return 0;
     if (n <= 0)
         return -EPIPE;
+    q->heard_ns = now_ns();
     q->used += (size_t)n;
     while ((end = memchr(line, '\n', q->used - (size_t)(line - q->in)))) {
         int r = take_line(q, line, (size_t)(end - line));

@@ -42,6 +42,7 @@ struct qmp {
     void *context;
     uint64_t last_id;  /* of the last command sent */
     uint64_t asked_ns; /* when the oldest unanswered command was sent; 0: none is open */
+    uint64_t heard_ns; /* when anything came last */
     uint64_t waiting;  /* id that qmp_call() waits for; 0: nobody waits */
     uint64_t beat;     /* id of the open heartbeat; 0: none */
     bool greeted;

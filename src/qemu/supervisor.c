@@ -5,9 +5,9 @@
  *
  * Theory of operation. A command to QEMU (qmp_call) waits within a turn of this loop without requests: the console is
  * read and an end is noticed while it waits; other connections wait. QEMU's main loop is asked for a sign of life every
- * BEAT_MS. One that is late by SILENT_MS means hung, unless QEMU's threads did not get a processor in that time (their
- * wait in the run queue is counted by the kernel): on a host that is overloaded, slow is not dead. After PATIENCE_MS it
- * is dead whatever the reason.
+ * BEAT_MS. Nothing heard for SILENT_MS while one is open means hung, unless QEMU's threads did not get a processor in
+ * that time (their wait in the run queue is counted by the kernel): on a host that is overloaded, slow is not dead.
+ * After PATIENCE_MS it is dead whatever the reason.
  */
 #include <errno.h>
 #include <poll.h>
@@ -187,8 +187,8 @@ int supervisor_turn(struct supervisor *s, int timeout_ms, bool requests)
             if (p.places[i] == &s->child.errors && (p.fds[i].revents & POLLHUP) && !(p.fds[i].revents & POLLIN))
                 s->child.errors = close_fd(s->child.errors);
         }
-    if (s->child.pid > 0 && child_has_ended(&s->child))
-        return -EPIPE;
+    if (!failed && s->child.pid > 0 && child_has_ended(&s->child))
+        failed = -EPIPE;
     return failed;
 }
 
@@ -225,10 +225,10 @@ static void check_life(struct supervisor *s)
         if (qmp_beat(&s->qmp) == 0)
             return;
     }
-    uint64_t silent = now - s->qmp.asked_ns;
-    if (silent < (uint64_t)SILENT_MS * MILLISECOND)
+    const uint64_t open = now - s->qmp.asked_ns, heard = now - s->qmp.heard_ns, silent = open < heard ? open : heard;
+    if (silent < (uint64_t)SILENT_MS * MILLISECOND && open < (uint64_t)PATIENCE_MS * MILLISECOND)
         return;
-    if (silent < (uint64_t)PATIENCE_MS * MILLISECOND && starved(s, silent))
+    if (open < (uint64_t)PATIENCE_MS * MILLISECOND && starved(s, silent))
         return;
     s->hung = "it does not answer QMP";
     child_kill(&s->child);

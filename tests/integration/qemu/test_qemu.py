@@ -4,7 +4,7 @@
 coracle-qemu as the launcher uses it: machines of both kinds under emulation, with the small guest of guest/. What goes
 wrong goes wrong on purpose: hung and killed emulators, images that are none, floods, disks that two want.
 
-Usage: test_qemu.py PROGRAM GUEST MULTIBOOT-GUEST BOOTDISK [TEST ...]
+Usage: test_qemu.py PROGRAM GUEST MULTIBOOT-GUEST BOOTDISK FAKE-QEMU [TEST ...]
 Exit 77: qemu-system-x86_64 is not installed.
 """
 import os
@@ -21,7 +21,7 @@ import time
 import machine as m
 from machine import Machine, Refused, exited
 
-Machine.program, GUEST, MULTIBOOT_GUEST, BOOT = map(os.path.abspath, sys.argv[1:5])
+Machine.program, GUEST, MULTIBOOT_GUEST, BOOT, FAKE = map(os.path.abspath, sys.argv[1:6])
 MIB = 1 << 20
 WORK = tempfile.mkdtemp(prefix="qemu-test-")
 TESTS = []
@@ -739,6 +739,47 @@ def not_an_emulator():
 
 
 @test
+def an_emulator_that_is_no_good():
+    """What comes over QMP before the guest runs: refused with a reason, in bounded time and memory."""
+    cases = {"garbage": "does not speak QMP", "long": "does not speak QMP", "dies": "ended", "words": "-device x:  [31mno such",
+             "silent": "does not answer"}
+    for how, words in cases.items():
+        with Machine(boot=m.PVH, memory=32 * MIB, env={"CORACLE_QEMU": FAKE}) as g:
+            begun = time.monotonic()
+            try:
+                g.load(kernel=GUEST, parameters=how)
+                raise AssertionError(how)
+            except Refused as e:
+                assert e.stage == "emulator" and words in e.detail, (how, str(e))
+            assert time.monotonic() - begun < 30, how
+            assert g.ended() is None
+
+
+@test
+def an_emulator_taken_over():
+    """The guest runs and QEMU is the attacker's: floods, wrong answers, silence. The supervisor stays as it is, or ends it."""
+    for how in ("events", "odd", "nul"):
+        with Machine(boot=m.PVH, memory=32 * MIB, env={"CORACLE_QEMU": FAKE}) as g:
+            g.load(kernel=GUEST, parameters=how, flags=m.BALLOON)
+            end = time.monotonic() + 2
+            while time.monotonic() < end and how == "odd":
+                assert g.status()["balloon"] == 0
+                time.sleep(0.05)
+            if how == "nul":
+                assert g.ended() == exited(126) and "does not speak QMP" in g.log()
+                continue
+            time.sleep(1)
+            with open(f"/proc/{g.process.pid}/status", encoding="ascii") as f:
+                kib = [int(line.split()[1]) for line in f if line.startswith("VmRSS")][0]
+            assert kib < 32768, kib
+            g.process.send_signal(signal.SIGTERM)
+            assert g.ended() == signal.SIGTERM
+    with Machine(boot=m.PVH, memory=32 * MIB, env={"CORACLE_QEMU": FAKE}) as g:
+        g.load(kernel=GUEST, parameters="late")
+        assert g.ended() == exited(126) and "does not answer QMP" in g.log()
+
+
+@test
 def kvm_that_does_not_work():
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         print("   not tried: no /dev/kvm")
@@ -899,7 +940,7 @@ def main():
     if not os.environ.get("CORACLE_QEMU") and not shutil.which("qemu-system-x86_64"):
         print("skipped: qemu-system-x86_64 is not installed")
         return 77
-    wanted = sys.argv[5:]
+    wanted = sys.argv[6:]
     failed = 0
     for f in TESTS:
         if wanted and f.__name__ not in wanted:
