@@ -107,20 +107,21 @@ uint64_t machine_memory(uint64_t asked, uint64_t normal, uint64_t least)
     return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
-void machine_plan_begin(const struct vnf_spec *spec, const char *id, const struct plan_nic *nics, size_t nic_count,
-                        struct launch_plan *ret)
+void machine_plan_begin(const struct vnf_spec *spec, const char *id, const char (*layers)[DIGEST_HEX_SIZE],
+                        size_t layer_count, const struct plan_nic *nics, size_t nic_count, struct launch_plan *ret)
 {
-    *ret = (struct launch_plan){.kind = PLAN_MACHINE, .start_mode = spec->start_mode, .limits = spec->limits};
-    snprintf(ret->id, sizeof(ret->id), "%s", id);
-    snprintf(ret->name, sizeof(ret->name), "%s", spec->name);
-    snprintf(ret->hostname, sizeof(ret->hostname), "%s", spec->hostname[0] ? spec->hostname : spec->name);
+    plan_begin(PLAN_MACHINE, spec, id, layers, layer_count, nics, nic_count, ret);
     ret->root.read_only = true;
     ret->limits.storage_bytes = 0;
-    for (size_t i = 0; i < nic_count; i++)
-        ret->nics[i] = nics[i];
-    ret->nic_count = nic_count;
-    memcpy(ret->ports, spec->ports, spec->port_count * sizeof(spec->ports[0]));
-    ret->port_count = spec->port_count;
+}
+
+int machine_check_least(const struct vnf_spec *spec, uint64_t least, struct error **err)
+{
+    if (!spec->limits.memory_bytes || spec->limits.memory_bytes >= least)
+        return 0;
+    error_set(err, EINVAL, "INVALID_VALUE", "resources.memory: a machine of %s needs at least %llu MiB",
+              spec->technology, (unsigned long long)least >> 20);
+    return -EINVAL;
 }
 
 void machine_qemu_bounds(struct launch_plan *plan, bool private_disk)

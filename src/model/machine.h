@@ -17,9 +17,12 @@ char *machine_parameters(const char *parameters, char *const *argv);
 /* Guest memory in whole pages: what was asked for, else the default, at least what the image needs. */
 uint64_t machine_memory(uint64_t asked, uint64_t normal, uint64_t least);
 
-/* How a machine is planned of its container-like parts: id, name, hostname, layers, nics, ports; the rest is zero. */
-void machine_plan_begin(const struct vnf_spec *spec, const char *id, const struct plan_nic *nics, size_t nic_count,
-                        struct launch_plan *ret);
+/* plan_begin() for a machine. */
+void machine_plan_begin(const struct vnf_spec *spec, const char *id, const char (*layers)[DIGEST_HEX_SIZE],
+                        size_t layer_count, const struct plan_nic *nics, size_t nic_count, struct launch_plan *ret);
+
+/* Refuses less memory than the technology needs. */
+int machine_check_least(const struct vnf_spec *spec, uint64_t least, struct error **err);
 
 /* Adds to a plan's limits what QEMU needs besides the guest's memory: itself, under emulation its translated code, the
  * private writes to a disk; and its threads. After machine is filled. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bounds of a launch plan. The daemon checks what it sends, the launcher what it receives: the same function. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,4 +196,42 @@ int plan_validate(const struct launch_plan *plan, struct error **err)
     if (plan->log_bytes_max > LOG_BYTES_MAX)
         return bad(err, "the log bound is too large");
     return 0;
+}
+
+void plan_begin(enum plan_kind kind, const struct vnf_spec *spec, const char *id, const char (*layers)[DIGEST_HEX_SIZE],
+                size_t layer_count, const struct plan_nic *nics, size_t nic_count, struct launch_plan *ret)
+{
+    *ret = (struct launch_plan){.kind = kind, .start_mode = spec->start_mode, .limits = spec->limits};
+    snprintf(ret->id, sizeof(ret->id), "%s", id);
+    snprintf(ret->name, sizeof(ret->name), "%s", spec->name);
+    snprintf(ret->hostname, sizeof(ret->hostname), "%s", spec->hostname[0] ? spec->hostname : spec->name);
+    memcpy(ret->root.layers, layers, layer_count * sizeof(layers[0]));
+    ret->root.layer_count = layer_count;
+    for (size_t i = 0; i < nic_count; i++)
+        ret->nics[i] = nics[i];
+    ret->nic_count = nic_count;
+    memcpy(ret->ports, spec->ports, spec->port_count * sizeof(spec->ports[0]));
+    ret->port_count = spec->port_count;
+}
+
+int plan_finish(struct launch_plan *plan, int r, struct launch_plan *ret, struct error **err)
+{
+    if (r == 0)
+        r = plan_validate(plan, err);
+    if (r < 0) {
+        plan_clear(plan);
+        return r;
+    }
+    *ret = *plan;
+    return 0;
+}
+
+int plan_check_ports(const struct vnf_spec *spec, bool publish, struct error **err)
+{
+    if (!spec->port_count || publish)
+        return 0;
+    error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "ports: publishing is not configured on this host");
+    error_hint(err, "set publish = ADDRESS in host.conf and restart the launcher, or leave ports out: instances reach "
+                    "each other on their network without it");
+    return -ENOTSUP;
 }

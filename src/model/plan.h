@@ -94,6 +94,16 @@ struct launch_plan {
     struct spec_fault fault;   /* kind PLAN_FAKE only */
 };
 
+/* What every driver's plan begins with, of descriptor, image and addresses; the rest is zero. layers: layer_count of them. */
+void plan_begin(enum plan_kind kind, const struct vnf_spec *spec, const char *id, const char (*layers)[DIGEST_HEX_SIZE],
+                size_t layer_count, const struct plan_nic *nics, size_t nic_count, struct launch_plan *ret);
+
+/* And ends with: r is what became of it so far. Validates it into *ret, or frees it. */
+int plan_finish(struct launch_plan *plan, int r, struct launch_plan *ret, struct error **err);
+
+/* Refuses published ports on a host without them (publish: host_facts'). */
+int plan_check_ports(const struct vnf_spec *spec, bool publish, struct error **err);
+
 /* Frees what a plan owns; accepts a zeroed one. */
 void plan_clear(struct launch_plan *plan);
 

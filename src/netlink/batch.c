@@ -146,17 +146,27 @@ void netlink_veth(struct netlink_batch *batch, const struct netlink_veth *v)
     finish(batch, h);
 }
 
-void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac)
+/* A request that raises an interface. */
+static struct nlmsghdr *raise(struct netlink_batch *batch, uint32_t index)
 {
     struct nlmsghdr *h = add(batch, RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
     struct ifinfomsg *i;
 
     if (!h)
-        return;
+        return NULL;
     i = mnl_nlmsg_get_payload(h);
     i->ifi_index = (int)index;
     i->ifi_flags = IFF_UP;
     i->ifi_change = IFF_UP;
+    return h;
+}
+
+void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac)
+{
+    struct nlmsghdr *h = raise(batch, index);
+
+    if (!h)
+        return;
     if (mac)
         mnl_attr_put(h, IFLA_ADDRESS, 6, mac);
     if (index != 1) /* loopback keeps ::1 */
@@ -166,15 +176,10 @@ void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac)
 
 void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t master, uint16_t mtu)
 {
-    struct nlmsghdr *h = add(batch, RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
-    struct ifinfomsg *i;
+    struct nlmsghdr *h = raise(batch, index);
 
     if (!h)
         return;
-    i = mnl_nlmsg_get_payload(h);
-    i->ifi_index = (int)index;
-    i->ifi_flags = IFF_UP;
-    i->ifi_change = IFF_UP;
     mnl_attr_put_u32(h, IFLA_MASTER, master);
     if (mtu)
         mnl_attr_put_u32(h, IFLA_MTU, mtu);

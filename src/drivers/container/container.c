@@ -164,21 +164,8 @@ static int check_limits(const struct limits *l, const struct host_facts *facts, 
     return 0;
 }
 
-static int check_host(const struct vnf_spec *spec, const struct host_facts *facts, struct error **err)
+static void plan_root(const struct vnf_spec *spec, struct plan_root *root)
 {
-    if (spec->port_count && !facts->publish) {
-        error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "ports: publishing is not configured on this host");
-        error_hint(err, "set publish = ADDRESS in host.conf and restart the launcher, or leave ports out: instances "
-                        "reach each other on their network without it");
-        return -ENOTSUP;
-    }
-    return check_limits(&spec->limits, facts, err);
-}
-
-static void plan_root(const struct vnf_spec *spec, const struct image_config *image, struct plan_root *root)
-{
-    memcpy(root->layers, image->layers, image->layer_count * sizeof(root->layers[0]));
-    root->layer_count = image->layer_count;
     root->read_only = spec->read_only;
     if (!spec->read_only)
         root->writable_bytes = spec->limits.storage_bytes ? spec->limits.storage_bytes : DEFAULT_STORAGE;
@@ -188,32 +175,19 @@ static int container_plan(const struct vnf_spec *spec, const struct image_config
                           const struct plan_nic *nics, size_t nic_count, const char *id, struct launch_plan *ret,
                           struct error **err)
 {
-    struct launch_plan plan = {.kind = PLAN_CONTAINER, .start_mode = spec->start_mode};
-    int r = check_host(spec, facts, err);
+    struct launch_plan plan;
+    int r = plan_check_ports(spec, facts->publish, err);
 
+    if (r == 0)
+        r = check_limits(&spec->limits, facts, err);
     if (r < 0)
         return r;
-    snprintf(plan.id, sizeof(plan.id), "%s", id);
-    snprintf(plan.name, sizeof(plan.name), "%s", spec->name);
-    snprintf(plan.hostname, sizeof(plan.hostname), "%s", spec->hostname[0] ? spec->hostname : spec->name);
-    plan_root(spec, image, &plan.root);
-    plan.limits = spec->limits;
+    plan_begin(PLAN_CONTAINER, spec, id, image->layers, image->layer_count, nics, nic_count, &plan);
+    plan_root(spec, &plan.root);
     plan.limits.storage_bytes = plan.root.writable_bytes;
     plan.capabilities = capability_default_set() | spec->capabilities;
-    for (size_t i = 0; i < nic_count; i++)
-        plan.nics[i] = nics[i];
-    plan.nic_count = nic_count;
-    memcpy(plan.ports, spec->ports, spec->port_count * sizeof(spec->ports[0]));
-    plan.port_count = spec->port_count;
     r = plan_process(spec, image, &plan, err);
-    if (r == 0)
-        r = plan_validate(&plan, err);
-    if (r < 0) {
-        plan_clear(&plan);
-        return r;
-    }
-    *ret = plan;
-    return 0;
+    return plan_finish(&plan, r, ret, err);
 }
 
 const struct driver_ops container_driver = {

@@ -61,16 +61,12 @@ static int check_image(const struct vnf_spec *spec, const struct image_config *i
 
 static int check_host(const struct vnf_spec *spec, const struct host_facts *facts, struct error **err)
 {
-    if (spec->port_count && !facts->publish) {
-        error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "ports: publishing is not configured on this host");
-        error_hint(err, "set publish = ADDRESS in host.conf and restart the launcher, or leave ports out");
-        return -ENOTSUP;
-    }
-    if (spec->limits.memory_bytes && spec->limits.memory_bytes < LEAST_MEMORY) {
-        error_set(err, EINVAL, "INVALID_VALUE", "resources.memory: a unikernel needs at least %d MiB",
-                  LEAST_MEMORY >> 20);
-        return -EINVAL;
-    }
+    int r = plan_check_ports(spec, facts->publish, err);
+
+    if (r == 0)
+        r = machine_check_least(spec, LEAST_MEMORY, err);
+    if (r < 0)
+        return r;
     return limits_fit(&spec->limits, facts->cpus, facts->memory_bytes, err);
 }
 
@@ -114,18 +110,9 @@ static int vmm_plan(const struct vnf_spec *spec, const struct image_config *imag
         r = check_host(spec, facts, err);
     if (r < 0)
         return r;
-    machine_plan_begin(spec, id, nics, nic_count, &plan);
-    memcpy(plan.root.layers, image->layers, image->layer_count * sizeof(image->layers[0]));
-    plan.root.layer_count = image->layer_count;
+    machine_plan_begin(spec, id, image->layers, image->layer_count, nics, nic_count, &plan);
     r = plan_machine(spec, image, facts, &plan, err);
-    if (r == 0)
-        r = plan_validate(&plan, err);
-    if (r < 0) {
-        plan_clear(&plan);
-        return r;
-    }
-    *ret = plan;
-    return 0;
+    return plan_finish(&plan, r, ret, err);
 }
 
 const struct driver_ops vmm_driver = {
