@@ -104,6 +104,12 @@ static int set_memory(struct options *o, const char *value)
     return 0;
 }
 
+static int set_publish6(struct options *o, const char *value)
+{
+    o->publish6 = strcmp(value, "no") != 0;
+    return !o->publish6 || inet_pton(AF_INET6, value, &o->publish6_on) == 1 ? 0 : -EINVAL;
+}
+
 static int set_key(struct options *o, const char *key, const char *value)
 {
     uint64_t n;
@@ -128,6 +134,12 @@ static int set_key(struct options *o, const char *key, const char *value)
         return set_uplink(o, value);
     if (strcmp(key, "publish") == 0)
         return set_publish(o, value);
+    if (strcmp(key, "publish6") == 0)
+        return set_publish6(o, value);
+    if (strcmp(key, "uplink6") == 0) {
+        o->uplink6 = strcmp(value, "yes") == 0;
+        return o->uplink6 || strcmp(value, "no") == 0 ? 0 : -EINVAL;
+    }
     if (strcmp(key, "log_bytes") == 0)
         return set_size(value, 1 << 30, &o->log_bytes);
     if (strcmp(key, "pids_default") == 0)
@@ -169,8 +181,8 @@ int options_parse_config(struct options *o, char *text, const char *path, struct
         if (r < 0)
             return bad(err, path, number, r == -ENOENT ? "unknown key" : "the value is malformed or out of range");
     }
-    if (o->publish && !o->uplink[0])
-        return bad(err, path, number, "publish needs an uplink");
+    if ((o->publish || o->publish6 || o->uplink6) && !o->uplink[0])
+        return bad(err, path, number, "publish, publish6 and uplink6 need an uplink");
     return 0;
 }
 

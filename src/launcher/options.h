@@ -25,6 +25,8 @@ struct options {
     char uplink[NETLINK_NAME_SIZE]; /* "": none */
     bool publish;
     struct in_addr publish4; /* address ports are published on; 0.0.0.0: every one */
+    bool uplink6, publish6;  /* the same for IPv6 */
+    struct in6_addr publish6_on;
     uint64_t log_bytes;      /* default for plans that name none */
     uint64_t storage_default;
     uint64_t pids_default;   /* 0: none */

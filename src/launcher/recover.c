@@ -198,7 +198,7 @@ static bool publish_again(void *context, struct instance *i)
     auto_error struct error *err = NULL;
 
     if (l->uplink && i->published_count &&
-        uplink_restore(l->uplink, i->id, i->ports.list[0].ipv4, i->published, i->published_count, &err) < 0)
+        uplink_restore(l->uplink, i->id, &i->ports.list[0], i->published, i->published_count, &err) < 0)
         log_error(i->id, err, "publishing its ports again");
     return true;
 }

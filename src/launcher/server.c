@@ -144,7 +144,7 @@ static void say_hello(struct launcher *l, uint32_t request)
     snprintf(f->fabric_netns, sizeof(f->fabric_netns), "%.119s/fabric", l->options.run_dir);
     snprintf(f->cgroup_parent, sizeof(f->cgroup_parent), "%s", l->options.cgroup);
     snprintf(f->uplink, sizeof(f->uplink), "%s", l->options.uplink);
-    f->publish = l->options.publish;
+    f->publish = l->options.publish || l->options.publish6;
     f->pool_depth = l->options.pool_depth;
     f->instance_max = SLOT_COUNT;
     f->cpus = r.cpus;

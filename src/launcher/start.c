@@ -217,7 +217,7 @@ static int give_addresses(struct start *s, struct error **err)
     if (r < 0 || !s->plan->port_count)
         return r;
     begin = monotonic_ns();
-    r = uplink_publish(s->l->uplink, s->i->id, s->plan->nics[0].ipv4, s->plan->ports, s->plan->port_count, err);
+    r = uplink_publish(s->l->uplink, s->i->id, &s->i->ports.list[0], s->plan->ports, s->plan->port_count, err);
     if (r == 0)
         s->i->published_count = s->plan->port_count;
     steps_add(&s->steps, "publish", begin, monotonic_ns());

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The way out: only when host.conf names an uplink. A veth pair joins the fabric with the launcher's own network
- * namespace; one nftables table there masquerades what links marked `uplink` send, and forwards published ports. IPv4.
+ * namespace; one nftables table there masquerades what links marked `uplink` send, and forwards published ports. IPv4, and
+ * IPv6 where host.conf says so.
  * Any thread may call; changes are made one at a time.
  */
 #ifndef CORACLE_LAUNCHER_UPLINK_H
@@ -19,11 +20,11 @@ void uplink_close(struct uplink *uplink); /* what it made stays for the instance
 /* Whether a plan's ports may be published: UNSUPPORTED_BY_TECHNOLOGY with what to configure. uplink may be NULL. */
 int uplink_check(const struct launcher *l, const struct launch_plan *plan, struct error **err);
 
-/* Publishes an instance's ports to its first IPv4 address. ADDRESS_TAKEN when another instance has one of them. */
-int uplink_publish(struct uplink *uplink, const char *id, struct in_addr address, const struct spec_port *ports,
+/* Publishes an instance's ports to the addresses of its first interface. ADDRESS_TAKEN when another instance has one of them. */
+int uplink_publish(struct uplink *uplink, const char *id, const struct fabric_port *to, const struct spec_port *ports,
                    size_t count, struct error **err);
 /* As uplink_publish(), for an adopted instance: in force after uplink_refresh(). */
-int uplink_restore(struct uplink *uplink, const char *id, struct in_addr address, const struct spec_port *ports,
+int uplink_restore(struct uplink *uplink, const char *id, const struct fabric_port *to, const struct spec_port *ports,
                    size_t count, struct error **err);
 void uplink_unpublish(struct uplink *uplink, const char *id); /* uplink may be NULL */
 

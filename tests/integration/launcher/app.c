@@ -32,12 +32,13 @@ static int serve(int port)
 /* Takes one byte from ADDRESS:7; status 0 when it came. */
 static int dial(const char *to)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(7)};
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons(7)};
     struct timeval limit = {.tv_sec = 1};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    char byte;
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    char byte, text[64];
 
-    inet_pton(AF_INET, to, &a.sin_addr);
+    snprintf(text, sizeof(text), "%s%s", strchr(to, ':') ? "" : "::ffff:", to);
+    inet_pton(AF_INET6, text, &a.sin6_addr);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     return connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || read(fd, &byte, 1) != 1;

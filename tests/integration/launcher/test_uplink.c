@@ -21,20 +21,21 @@
 #include "tests/integration/launcher/bed.h"
 
 static const char host_text[] = "198.19.0.1", outside_text[] = "198.19.0.2";
+static const char host_text6[] = "fd00:c0:99::1", outside_text6[] = "fd00:c0:99::2";
 static struct bed bed;
 static int outside_netns = -1, host_netns = -1;
 
-static struct netlink_address v4(const char *text)
+static struct netlink_address parse(int family, const char *text)
 {
-    struct netlink_address a = {.family = AF_INET};
+    struct netlink_address a = {.family = (uint8_t)family};
 
-    inet_pton(AF_INET, text, &a.v4);
+    inet_pton(family, text, &a.v6);
     return a;
 }
 
-static void raise_with_address(int fd, uint32_t index, const char *address)
+static void raise_with_address(int fd, uint32_t index, const char *address, const char *address6)
 {
-    struct netlink_address a = v4(address);
+    struct netlink_address a = parse(AF_INET, address), six = parse(AF_INET6, address6);
     struct netlink_batch batch;
     struct error *err = NULL;
 
@@ -42,6 +43,7 @@ static void raise_with_address(int fd, uint32_t index, const char *address)
     netlink_up(&batch, 1, NULL);
     netlink_up(&batch, index, NULL);
     netlink_address(&batch, index, &a, 24);
+    netlink_address(&batch, index, &six, 64);
     if (netlink_commit(fd, &batch, &err) < 0)
         bed_die("addresses: %s", err->message);
 }
@@ -63,8 +65,8 @@ static void make_namespaces(void)
         &(struct netlink_veth){
             .name = "ext0", .index = 100, .peer_name = "ext1", .peer_index = 100, .peer_netns_fd = outside_netns});
     BED_CHECK(netlink_commit(host, &batch, NULL) == 0 && netlink_find(outside, "ext1", &index, NULL) == 0);
-    raise_with_address(host, 100, host_text);
-    raise_with_address(outside, index, outside_text);
+    raise_with_address(host, 100, host_text, host_text6);
+    raise_with_address(outside, index, outside_text, outside_text6);
 }
 
 static void enter(int netns)
@@ -79,38 +81,43 @@ static pid_t serve_outside(int to)
 
     if (pid != 0)
         return pid;
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(7)}, peer;
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons(7)}, peer; /* both families */
     socklen_t size = sizeof(peer);
-    char text[INET_ADDRSTRLEN] = "";
+    char text[INET6_ADDRSTRLEN] = "";
     enter(outside_netns);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int one = 1, fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)); /* the one before has just ended */
     if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 4) < 0 || write(to, ".", 1) != 1)
         _exit(1);
     int c = accept(fd, (struct sockaddr *)&peer, &size);
-    inet_ntop(AF_INET, &peer.sin_addr, text, sizeof(text));
+    inet_ntop(AF_INET6, &peer.sin6_addr, text, sizeof(text));
     if (c < 0 || write(c, "!", 1) != 1 || write(to, text, strlen(text)) < 0)
         _exit(1);
     _exit(0);
 }
 
-/* The test's networks have no IPv6. */
-static void without_ipv6(struct plan_nic *nic)
+/* Addresses of the test's networks: out is 198.18.1.0/24 and fd00:c0:1::/64, inside the same with 2. */
+static void place(struct plan_nic *nic, unsigned n, const char *network)
 {
-    nic->prefix6 = 0;
-    nic->ipv6 = nic->gateway6 = (struct in6_addr){0};
+    bool out = strcmp(network, "out") == 0;
+
+    snprintf(nic->link, sizeof(nic->link), "%s", network);
+    nic->prefix4 = 24;
+    nic->ipv4.s_addr = htonl((out ? 0xc6120100 : 0xc6120200) + n);
+    nic->gateway4.s_addr = htonl(out ? 0xc6120101 : 0xc6120201);
+    inet_pton(AF_INET6, out ? "fd00:c0:1::1" : "fd00:c0:2::1", &nic->gateway6);
+    nic->ipv6 = nic->gateway6;
+    nic->ipv6.s6_addr[14] = 1;
+    nic->ipv6.s6_addr[15] = (uint8_t)n;
 }
 
-static int run_dial(unsigned n, const char *network)
+static int run_dial(unsigned n, const char *network, const char *to)
 {
     struct launch_plan plan;
     struct message_exited e;
 
-    bed_plan(&bed, &plan, n, "dial", outside_text);
-    without_ipv6(&plan.nics[0]);
-    plan.nics[0].prefix4 = 24;
-    snprintf(plan.nics[0].link, sizeof(plan.nics[0].link), "%s", network);
-    plan.nics[0].ipv4.s_addr = htonl((strcmp(network, "out") == 0 ? 0xc6120100 : 0xc6120200) + n);
-    plan.nics[0].gateway4.s_addr = htonl(strcmp(network, "out") == 0 ? 0xc6120101 : 0xc6120201);
+    bed_plan(&bed, &plan, n, "dial", to);
+    place(&plan.nics[0], n, network);
     BED_CHECK(strcmp(bed_refusal(&bed, MESSAGE_START, &plan), "") == 0);
     BED_CHECK(bed_wait_exited(&bed, plan.id, 10000, &e));
     BED_CHECK(bed_release(&bed, n));
@@ -118,46 +125,56 @@ static int run_dial(unsigned n, const char *network)
     return e.wait_status;
 }
 
-static void test_masquerade(void)
+static void test_masquerade(const char *to, const char *seen)
 {
-    char text[INET_ADDRSTRLEN + 1] = "";
+    char text[INET6_ADDRSTRLEN + 1] = "";
     int said[2];
     pid_t server;
 
     BED_CHECK(pipe2(said, O_CLOEXEC) == 0);
     server = serve_outside(said[1]);
-    BED_CHECK(read(said[0], text, 1) == 1); /* it listens */
-    BED_CHECK(run_dial(10, "inside") != 0); /* a network without uplink */
-    BED_CHECK(run_dial(10, "out") == 0);
+    close(said[1]);
+    BED_CHECK(read(said[0], text, 1) == 1);     /* it listens */
+    BED_CHECK(run_dial(10, "inside", to) != 0); /* a network without uplink */
+    BED_CHECK(run_dial(10, "out", to) == 0);
     BED_CHECK(waitpid(server, NULL, 0) == server);
     memset(text, 0, sizeof(text));
     BED_CHECK(read(said[0], text, sizeof(text) - 1) > 0);
-    if (strcmp(text, host_text) != 0)
+    if (strcmp(text, seen) != 0)
         bed_die("outside saw %s, not the host", text);
     close(said[0]);
-    close(said[1]);
 }
 
-static bool knock_host(int from_netns, int port)
+static bool knock_on(int from_netns, int port, const char *address)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
     struct timeval limit = {.tv_sec = 1};
     char byte = 0;
 
     enter(from_netns);
-    auto_fd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    auto_fd int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     enter(host_netns);
-    inet_pton(AF_INET, host_text, &a.sin_addr);
+    inet_pton(AF_INET6, address, &a.sin6_addr);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     return connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && read(fd, &byte, 1) == 1 && byte == '!';
+}
+
+/* Over both families, or over neither. */
+static bool knock_host(int from_netns, int port)
+{
+    bool four = knock_on(from_netns, port, "::ffff:198.19.0.1"), six = knock_on(from_netns, port, host_text6);
+
+    if (four != six)
+        printf("only IPv%c reaches port %d\n", four ? '4' : '6', port);
+    return four || six;
 }
 
 /* The application needs a moment until it listens. */
 static bool reach_host(int from_netns, int port)
 {
     for (int i = 0; i < 200; i++) {
-        if (knock_host(from_netns, port))
+        if (knock_on(from_netns, port, "::ffff:198.19.0.1") && knock_on(from_netns, port, host_text6))
             return true;
         usleep(10000);
     }
@@ -167,11 +184,7 @@ static bool reach_host(int from_netns, int port)
 static void publishing_plan(struct launch_plan *plan, unsigned n, const char *network)
 {
     bed_plan(&bed, plan, n, "serve", "7");
-    snprintf(plan->nics[0].link, sizeof(plan->nics[0].link), "%s", network);
-    without_ipv6(&plan->nics[0]);
-    plan->nics[0].prefix4 = 24;
-    plan->nics[0].ipv4.s_addr = htonl(0xc6120100 + n);
-    plan->nics[0].gateway4.s_addr = htonl(0xc6120101);
+    place(&plan->nics[0], n, network);
     plan->port_count = 1;
     plan->ports[0] = (struct spec_port){8080, 7, IPPROTO_TCP};
 }
@@ -203,12 +216,13 @@ static void test_publish(void)
     BED_CHECK(!knock_host(outside_netns, 8080));
 }
 
-static void add_link(const char *name, const char *gateway, bool uplink)
+static void add_link(const char *name, const char *gateway, const char *gateway6, bool uplink)
 {
-    struct link link = {.prefix4 = 24, .uplink = uplink};
+    struct link link = {.prefix4 = 24, .prefix6 = 64, .uplink = uplink};
 
     snprintf(link.name, sizeof(link.name), "%s", name);
     inet_pton(AF_INET, gateway, &link.gateway4);
+    inet_pton(AF_INET6, gateway6, &link.gateway6);
     const char *code = bed_refusal(&bed, MESSAGE_LINK_ADD, &link);
     if (*code)
         bed_die("network %s: %s", name, code);
@@ -224,11 +238,12 @@ int main(void)
         return 77;
     }
     make_namespaces();
-    bed_open(&bed, "uplink = ext0\npublish = 198.19.0.1\npool_depth = 1\n");
+    bed_open(&bed, "uplink = ext0\npublish = 198.19.0.1\npublish6 = fd00:c0:99::1\npool_depth = 1\n");
     bed_launch(&bed);
-    add_link("out", "198.18.1.1", true);
-    add_link("inside", "198.18.2.1", false);
-    test_masquerade();
+    add_link("out", "198.18.1.1", "fd00:c0:1::1", true);
+    add_link("inside", "198.18.2.1", "fd00:c0:2::1", false);
+    test_masquerade(outside_text, "::ffff:198.19.0.1");
+    test_masquerade(outside_text6, host_text6);
     test_publish();
     BED_CHECK(system("! nft list ruleset | grep -q dnat") == 0);
     bed_kill(&bed, SIGTERM);
