@@ -5,8 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,29 +26,10 @@
 #include "vmm/probe.h"
 #include "vmm/sandbox.h"
 #include "vmm/supervised.h"
+#include "vmm/wire.h"
 
-enum { NET_HEADER_BYTES = 12 };
 /* Exit statuses besides the guest's own. */
 enum { EXIT_WRONG_OPTIONS = 64, EXIT_NOT_STARTED = 125, EXIT_SIGNAL = 128 };
-
-static int open_tap(const char *name, struct error **err)
-{
-    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    const int header = NET_HEADER_BYTES;
-    auto_fd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-
-    if (fd < 0)
-        return error_set_errno(err, errno, "START_FAILED", "/dev/net/tun");
-    if (if_nametoindex(name) == 0) { /* TUNSETIFF would make one, unconfigured, that nobody is connected to */
-        int r = error_set(err, ENODEV, "START_FAILED", "tap %s is not there", name);
-        error_hint(err, "ip tuntap add %s mode tap vnet_hdr", name);
-        return r;
-    }
-    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
-    if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0)
-        return error_set_errno(err, errno, "START_FAILED", "tap %s", name);
-    return take_fd(&fd);
-}
 
 static int open_kvm(struct error **err)
 {
@@ -62,16 +41,6 @@ static int open_kvm(struct error **err)
         return -EACCES;
     }
     return fd;
-}
-
-static int add_tap(const struct options *o, struct machine_load *load, struct error **err)
-{
-    struct machine_nic *nic = &load->nics[load->nic_count++];
-
-    nic->net = net_options_none();
-    memcpy(nic->net.mac, o->mac, sizeof(nic->net.mac));
-    nic->net.tap_fds[0] = open_tap(o->tap, err);
-    return nic->net.tap_fds[0] < 0 ? nic->net.tap_fds[0] : 0;
 }
 
 /* A description of its own, so that what this process does not wait for, others may: a pipe or terminal is opened
@@ -179,9 +148,9 @@ static int start(struct machine *m, const struct options *o, struct error **err)
     int kvm = r < 0 ? r : open_kvm(err);
     if (kvm < 0)
         return kvm;
-    r = machine_prepare(m, kvm, o->memory_bytes, false, &shape, err);
-    if (r == 0 && o->tap)
-        r = add_tap(o, &load, err);
+    r = machine_prepare(m, kvm, o->memory_bytes, o->vhost_user != NULL, &shape, err);
+    if (r == 0 && (o->tap || o->vhost_user))
+        r = wire_open(o, &load.nics[load.nic_count++].net, err);
     if (r == 0)
         r = open_extras(o, &load.extras, err);
     if (r < 0)

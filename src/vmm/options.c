@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/devices/net.h"
 #include "vmm/options.h"
 #include "vmm/vm.h"
 
@@ -21,6 +22,9 @@ static const struct option long_options[] = {
     {"entry", required_argument, NULL, 'e'},
     {"probe", no_argument, NULL, 'p'},
     {"tap", required_argument, NULL, 't'},
+    {"queues", required_argument, NULL, 'q'},
+    {"vhost", no_argument, NULL, 'x'},
+    {"vhost-user", required_argument, NULL, 'u'},
     {"mac", required_argument, NULL, 'M'},
     {"console", required_argument, NULL, 'c'},
     {"virtio-console", no_argument, NULL, 'C'},
@@ -38,7 +42,7 @@ static const struct option long_options[] = {
 
 static const char usage[] =
     "usage: coracle-vmm --kernel FILE [--initrd FILE] [--append PARAMETERS] [--memory SIZE] [--vcpus N]\n"
-    "                   [--tap NAME [--mac MAC]] [--console FD]\n"
+    "                   [--tap NAME [--vhost] | --vhost-user PATH] [--queues N] [--mac MAC] [--console FD]\n"
     "                   [--disk FILE[,readonly|private]]... [--virtio-console] [--input FD] [--rng]\n"
     "                   [--vsock PATH [--cid N]] [--balloon[=SIZE]]\n"
     "       coracle-vmm --probe\n"
@@ -54,6 +58,9 @@ static const char usage[] =
     "  --append PARAMETERS  a kernel's command line, or boot parameters of a unikernel:\n"
     "                       ip4=ADDRESS/PREFIX gw4=ADDRESS ip6=... -- PROGRAM ARGUMENT...\n"
     "  --tap NAME           network through this tap of the present network namespace\n"
+    "  --vhost              its packets are moved by the kernel's vhost-net\n"
+    "  --vhost-user PATH    network through the vhost-user back end that listens there\n"
+    "  --queues N           queue pairs of the network device, 1 to 8 (default 1); the tap is then multi_queue\n"
     "  --mac MAC            hardware address of the guest (default 02:00:00:00:00:01)\n"
     "  --console FD         descriptor the guest's output goes to (default 1)\n"
     "  --disk FILE          raw image as a disk that is written; ,readonly: it is not; ,private: what the guest "
@@ -196,6 +203,39 @@ static int parse_vcpus(const char *text, unsigned *ret, struct error **err)
     return 0;
 }
 
+static int parse_queues(const char *text, unsigned *ret, struct error **err)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+
+    if (end == text || *end || n < 1 || n > NET_PAIR_MAX)
+        return invalid(err, "queues", text, "a number from 1 to 8");
+    *ret = (unsigned)n;
+    return 0;
+}
+
+static int take_network_option(int c, const char *value, struct options *o, struct error **err)
+{
+    switch (c) {
+    case 't':
+        o->tap = value;
+        return *value && strlen(value) < IFNAMSIZ ? 0 : invalid(err, "tap", value, "an interface's name");
+    case 'M':
+        return parse_mac(value, o->mac, err);
+    case 'q':
+        return parse_queues(value, &o->queues, err);
+    case 'x':
+        o->vhost = true;
+        return 0;
+    case 'u':
+        o->vhost_user = value;
+        return *value && strlen(value) < 108 ? 0
+                                             : invalid(err, "vhost-user", value, "a path of at most 107 characters");
+    default:
+        return take_device_option(c, value, o, err);
+    }
+}
+
 static int parse_entry(const char *text, bool *ret, struct error **err)
 {
     if (strcmp(text, "direct") != 0 && strcmp(text, "pvh") != 0)
@@ -225,15 +265,10 @@ static int take_option(int c, const char *value, struct options *o, struct error
     case 'a':
         o->parameters = value;
         return 0;
-    case 't':
-        o->tap = value;
-        return *value && strlen(value) < IFNAMSIZ ? 0 : invalid(err, "tap", value, "an interface's name");
-    case 'M':
-        return parse_mac(value, o->mac, err);
     case 'c':
         return parse_descriptor("console", value, &o->console_fd, err);
     default:
-        return take_device_option(c, value, o, err);
+        return take_network_option(c, value, o, err);
     }
 }
 
@@ -241,6 +276,7 @@ int options_parse(int argc, char **argv, struct options *ret, struct error **err
 {
     struct options o = {.parameters = "",
                         .vcpus = 1,
+                        .queues = 1,
                         .memory_bytes = 16 << 20,
                         .console_fd = STDOUT_FILENO,
                         .input_fd = -1,
@@ -264,6 +300,8 @@ int options_parse(int argc, char **argv, struct options *ret, struct error **err
                       o.kernel ? argv[optind] : "");
         error_hint(err, "coracle-vmm --help");
     }
+    if (r == 0 && (o.tap && o.vhost_user))
+        r = invalid(err, "vhost-user", o.vhost_user, "either --tap or --vhost-user");
     if (r == 0)
         *ret = o;
     return r;

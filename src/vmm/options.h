@@ -12,7 +12,10 @@
 struct options {
     const char *kernel;     /* NULL: only help or the version was wanted, and printed */
     const char *parameters; /* boot parameters */
-    const char *tap;        /* NULL: no network device */
+    const char *tap;        /* NULL: no network device, or vhost_user */
+    const char *vhost_user; /* path of a back end's socket; NULL: none */
+    unsigned queues;        /* queue pairs of the network device */
+    bool vhost;             /* the kernel moves its packets */
     const char *initrd;     /* NULL: none */
     uint64_t memory_bytes;
     unsigned vcpus;

@@ -58,6 +58,8 @@ struct peer {
     int memory_fd;
     struct peer_ring rings[PEER_RINGS];
     unsigned frames, memory_tables;
+    int other_fd; /* looked at too, for move; -1: none */
+    void (*move)(struct peer *);
     pthread_t thread;
 };
 
@@ -177,7 +179,7 @@ static inline void peer_start(struct peer *p, struct peer_ring *r)
 }
 
 /* Every frame that was sent comes back. */
-static inline void peer_move(struct peer *p)
+static inline void peer_echo(struct peer *p)
 {
     const uint64_t one = 1;
 
@@ -275,10 +277,11 @@ static inline void *peer_thread(void *argument)
     int fd;
 
     while (on) {
-        struct pollfd polled[1 + PEER_RINGS] = {{.fd = p->fd, .events = POLLIN}};
+        struct pollfd polled[2 + PEER_RINGS] = {{.fd = p->fd, .events = POLLIN},
+                                                [1 + PEER_RINGS] = {.fd = p->other_fd, .events = POLLIN}};
         for (unsigned i = 0; i < PEER_RINGS; i++)
             polled[1 + i] = (struct pollfd){.fd = p->rings[i].running ? p->rings[i].kick : -1, .events = POLLIN};
-        poll(polled, 1 + PEER_RINGS, -1);
+        poll(polled, 2 + PEER_RINGS, -1);
         for (unsigned i = 0; i < PEER_RINGS; i++) {
             uint64_t value;
             if ((polled[1 + i].revents & POLLIN) && read(p->rings[i].kick, &value, sizeof(value)) < 0)
@@ -286,7 +289,7 @@ static inline void *peer_thread(void *argument)
         }
         if (polled[0].revents)
             on = peer_receive(p, &m, &fd) == 0 && peer_serve(p, &m, fd);
-        peer_move(p);
+        p->move(p);
     }
     shutdown(p->fd, SHUT_RDWR);
     return NULL;
@@ -301,7 +304,8 @@ static inline struct peer *peer_new(int fd)
     p->features = 1ull << 32 | 1ull << 30 | 1 << 29 | 1 << 28 | 1 << 15 | 1 << 0 | 1 << 1 | 1 << 7 | 1 << 11;
     p->protocol = 1 << 0 | 1 << 3;
     p->queue_pairs = 4;
-    p->memory_fd = -1;
+    p->memory_fd = p->other_fd = -1;
+    p->move = peer_echo;
     for (unsigned i = 0; i < PEER_RINGS; i++)
         p->rings[i].kick = p->rings[i].call = -1;
     return p;

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the network device may be connected to: a tap with several queues, a vhost-user back end that goes away and (where
+the host has it) the kernel's vhost-net. Each with ping and Debian's iperf both ways, in a network namespace of its own.
+
+Usage: test_wires.py VMM IMAGE BACKEND [only-vhost]   (BACKEND: the program vhost_user_backend)
+Exit 77: needs root, /dev/kvm, /dev/net/tun, network namespaces and Debian's iperf; only-vhost: /dev/vhost-net.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+VMM, IMAGE, BACKEND = map(os.path.abspath, sys.argv[1:4])
+ONLY_VHOST = sys.argv[4:] == ["only-vhost"]
+SLOW = 30 if ONLY_VHOST else 1  # that host is emulated
+NETNS = f"wire{os.getpid()}"
+WORK = tempfile.mkdtemp(prefix="wires-test-")
+HOST4, GUEST4 = "198.18.250.1", "198.18.250.2"
+started = []
+
+
+def skip(why):
+    print("skipped:", why)
+    sys.exit(77)
+
+
+def run(words, seconds=30, **more):
+    return subprocess.run(words, capture_output=True, text=True, timeout=seconds * SLOW, **more)
+
+
+def inside(*words):
+    return ["ip", "netns", "exec", NETNS, *words]
+
+
+def set_up():
+    if os.geteuid() != 0:
+        skip("not root")
+    for device in ("/dev/kvm", "/dev/net/tun") + (("/dev/vhost-net",) if ONLY_VHOST else ()):
+        try:
+            os.close(os.open(device, os.O_RDWR))
+        except OSError as e:
+            skip(f"{device}: {e.strerror}")
+    if not shutil.which("iperf") or not shutil.which("ping"):
+        skip("iperf or ping is not installed")
+    if run(["ip", "netns", "add", NETNS]).returncode:
+        skip("cannot make a network namespace")
+
+
+def tear_down():
+    for process in started:
+        process.kill()
+        process.wait()
+    run(["ip", "netns", "del", NETNS])
+    shutil.rmtree(WORK)
+
+
+def make_tap(*kind):
+    run(["ip", "-n", NETNS, "link", "del", "t0"])
+    for words in (["tuntap", "add", "t0", "mode", "tap", "vnet_hdr", *kind], ["addr", "add", HOST4 + "/24", "dev", "t0"],
+                  ["link", "set", "t0", "up"]):
+        subprocess.run(["ip", "-n", NETNS, *words], check=True)
+
+
+def start(words, ready):
+    log = tempfile.NamedTemporaryFile(dir=WORK, mode="w+b", delete=False)
+    process = subprocess.Popen(inside(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    process.text = lambda: open(log.name, encoding="utf-8", errors="replace").read()
+    started.append(process)
+    end = time.monotonic() + 20 * SLOW
+    while not re.search(ready, process.text()):
+        assert process.poll() is None, f"{words[0]} ended: {process.returncode}\n{process.text()}"
+        assert time.monotonic() < end, f"no {ready!r} in:\n{process.text()}"
+        time.sleep(0.01)
+    return process
+
+
+def guest(*wire):
+    return start([VMM, "--kernel", IMAGE, "--memory", "16MiB", *wire, "--append", f"ip4={GUEST4}/24 -- iperf -s"],
+                 "erver listening")
+
+
+def stop(process):
+    process.terminate()
+    process.wait(10 * SLOW)
+
+
+def ping(count=20):
+    return run(inside("ping", "-c", str(count), "-i", "0.02", "-W", "2", "-q", GUEST4)).stdout
+
+
+def traffic(name):
+    text = ping()
+    assert " 0% packet loss" in text, text
+    print(name, text.strip().splitlines()[-1])
+    for way in ([], ["-R"]):
+        r = run(inside("iperf", "-f", "k", "-c", GUEST4, "-t", "1", *way))
+        rates = re.findall(r"([\d.]+) Kbits/sec", r.stdout)
+        assert r.returncode == 0 and rates and float(rates[-1]) > (10 if ONLY_VHOST else 10000), (way, r.stdout, r.stderr)
+        print(name, *way, f"{float(rates[-1]) / 1e6:.2f} Gbit/s")
+
+
+def test_tap_of_several_queues():
+    make_tap("multi_queue")
+    g = guest("--tap", "t0", "--queues", "4")  # a unikernel uses one pair: the others are detached, no flow goes there
+    traffic("multi-queue")
+    stop(g)
+    r = run(inside(VMM, "--kernel", IMAGE, "--tap", "t0"))
+    assert r.returncode == 125 and "multi_queue" not in r.stderr.split("try:")[0], r.stderr  # one queue of such a tap
+
+
+def test_vhost_user():
+    make_tap()
+    path = os.path.join(WORK, "socket")
+    back_end = start([BACKEND, path, "t0"], "listening")
+    g = guest("--vhost-user", path)
+    traffic("vhost-user")
+    maps = open(f"/proc/{back_end.pid}/maps", encoding="utf-8").read()
+    assert "memfd:coracle-guest" in maps, maps
+    tasks = os.listdir(f"/proc/{g.pid}/task")
+
+    def ticks():
+        return sum(int(x) for t in tasks for x in
+                   open(f"/proc/{g.pid}/task/{t}/stat", encoding="utf-8").read().rsplit(")", 1)[1].split()[11:13])
+    before = ticks()
+    time.sleep(2)
+    assert ticks() - before <= 10, f"{ticks() - before} of 200 ticks while idle"
+    back_end.kill()
+    back_end.wait()
+    assert "100% packet loss" in ping(3)
+    assert g.poll() is None and "link is down" in g.text(), g.text()
+    stop(g)
+
+
+def test_vhost_user_that_is_not_there():
+    r = run(inside(VMM, "--kernel", IMAGE, "--vhost-user", os.path.join(WORK, "nobody")))
+    assert r.returncode == 125 and "nobody" in r.stderr, r.stderr
+
+
+def test_vhost_net():
+    make_tap()
+    if not os.path.exists("/dev/vhost-net"):
+        r = run(inside(VMM, "--kernel", IMAGE, "--tap", "t0", "--vhost"))
+        assert r.returncode == 125 and "modprobe vhost_net" in r.stderr, r.stderr
+        print("vhost-net: not on this host; the test bed with SVM runs this part")
+        return
+    g = guest("--tap", "t0", "--vhost")
+    traffic("vhost-net")
+    stop(g)
+    make_tap("multi_queue")
+    g = guest("--tap", "t0", "--vhost", "--queues", "2")
+    traffic("vhost-net, two pairs")
+    stop(g)
+
+
+def main():
+    set_up()
+    failed = 0
+    try:
+        for name, test in list(globals().items()):
+            if not name.startswith("test_") or (ONLY_VHOST and name != "test_vhost_net"):
+                continue
+            begun = time.monotonic()
+            try:
+                test()
+                print(f"ok {name} ({time.monotonic() - begun:.1f} s)", flush=True)
+            except (AssertionError, subprocess.TimeoutExpired, OSError, ValueError) as e:
+                failed += 1
+                print(f"FAILED {name}: {type(e).__name__}: {e}", flush=True)
+                for process in started:
+                    process.kill()
+                    process.wait()
+    finally:
+        tear_down()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
