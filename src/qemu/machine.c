@@ -245,7 +245,7 @@ static void add_backend(struct words *w, unsigned i, const struct machine_nic *n
     unsigned queues = n->nic.queues;
 
     if (n->nic.backend == MONITOR_NET_VHOST_USER) {
-        option(w, "-chardev", "socket,id=switch%u,fd=%d", i, n->fds[0]);
+        option(w, "-chardev", "socket,id=switch%u,path=/proc/self/fd/%d", i, n->fds[0]); /* see preload.c */
         option(w, "-netdev", "vhost-user,id=net%u,chardev=switch%u,queues=%u", i, i, queues);
     } else if (n->nic.backend != MONITOR_NET_NONE) {
         word(w, "-netdev");

@@ -5,15 +5,17 @@
  *
  * The C start code of every program calls __libc_start_main(); the one below takes its place, waits for one packet and
  * calls the real one with the words that came. Runs in QEMU's process; the supervisor is the other end of the socket.
- * Afterwards only the words are used, and the three functions at the end.
+ * Afterwards only the words are used, and the functions at the end.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "qemu/preload.h"
@@ -154,4 +156,29 @@ FILE *fopen64(const char *path, const char *mode)
         return fdopen(fd, mode);
     opener next = (opener)(uintptr_t)dlsym(RTLD_NEXT, "fopen64");
     return next ? next(path, mode) : NULL;
+}
+
+/*
+ * Connecting by name, for the same reason: QEMU 7.2 passes descriptors, as vhost-user needs, over a socket that it
+ * connected to a path, not over one that it was given.
+ */
+int connect(int fd, const struct sockaddr *address, socklen_t size) __attribute__((visibility("default")));
+
+int connect(int fd, const struct sockaddr *address, socklen_t size)
+{
+    typedef int (*connector)(int, const struct sockaddr *, socklen_t);
+    char path[sizeof(struct sockaddr_un) + 1] = "";
+    int own = -1;
+
+    if (address->sa_family == AF_UNIX && size > offsetof(struct sockaddr_un, sun_path) && size < sizeof(path)) {
+        memcpy(path, ((const struct sockaddr_un *)address)->sun_path, size - offsetof(struct sockaddr_un, sun_path));
+        own = given(path);
+    }
+    if (own >= 0) {
+        int r = dup3(own, fd, O_CLOEXEC) < 0 ? -1 : 0;
+        close(own);
+        return r;
+    }
+    connector next = (connector)(uintptr_t)dlsym(RTLD_NEXT, "connect");
+    return next ? next(fd, address, size) : -1;
 }

@@ -129,7 +129,7 @@ static void test_q35(void **state)
           "\"written0\"}");
     wants(text, "virtio-blk-pci,id=blk0,drive=disk0,bootindex=0\n");
     wants(text, "{\"driver\":\"host_device\",\"node-name\":\"imagefile1\"");
-    wants(text, "-chardev\nsocket,id=switch0,fd=330\n-netdev\nvhost-user,id=net0,chardev=switch0,queues=1\n");
+    wants(text, "-chardev\nsocket,id=switch0,path=/proc/self/fd/330\n-netdev\nvhost-user,id=net0,chardev=switch0,queues=1\n");
     wants(text, "romfile=,vectors=4\n");
     assert_null(strstr(text, "virtio_mmio"));
 }

@@ -13,7 +13,7 @@ PREPARE, LOAD, STATUS, PAUSE, RESUME, SNAPSHOT, MEMORY, CONSOLE, VSOCK, POWER, D
 UNIKERNEL, PVH, LINUX, DISK, MULTIBOOT = range(1, 6)
 RESTORE, INITRD, LOGS, WAIT, WITH_VSOCK, RANDOM, WITH_CONSOLE, BALLOON, INCOMING = (1 << i for i in range(9))
 STAGES = "none protocol vm memory image snapshot device sandbox guest support emulator".split()
-NET_NONE, TAP = 0, 1
+NET_NONE, TAP, VHOST, VHOST_USER = range(4)
 
 
 class Refused(Exception):

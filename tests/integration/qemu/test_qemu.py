@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import machine as m
@@ -264,6 +265,48 @@ def all_devices_together():
                 except Refused:
                     pass
     os.close(disk)
+
+
+class Switch(threading.Thread):
+    """As much of a vhost-user back end as QEMU wants before a driver is there (QEMU's docs/interop/vhost-user)."""
+
+    def __init__(self, silent=False):
+        super().__init__(daemon=True)
+        self.silent = silent
+        self.ours, self.theirs = socket.socketpair()
+        self.seen = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                head = self.ours.recv(12, socket.MSG_WAITALL)
+            except OSError:
+                return
+            if len(head) < 12:
+                return
+            kind, flags, size = struct.unpack("=III", head)
+            if size:
+                self.ours.recv(size, socket.MSG_WAITALL)
+            self.seen.append(kind)
+            # GET_FEATURES: VERSION_1, protocol features; GET_PROTOCOL_FEATURES: MQ; GET_QUEUE_NUM
+            answer = {1: 1 << 32 | 1 << 30, 15: 1, 17: 2}.get(kind)
+            if answer is not None and not self.silent:
+                self.ours.sendall(struct.pack("=IIIQ", kind, flags | 4, 8, answer))
+
+
+@test
+def vhost_user_front_end():
+    switch = Switch()
+    mac = "02:00:00:00:00:05"
+    with started(prepare_flags=1, nics=[(mac, m.VHOST_USER, 1, [switch.theirs.fileno()])]) as g:
+        type_to(g, "n")
+        g.wait_log("nic 020000000005")
+        assert {1, 15, 3} <= set(switch.seen), switch.seen  # features, protocol features, owner
+    switch.theirs.close()
+    switch = Switch(silent=True)
+    refused("emulator", "", prepare_flags=1, kernel=GUEST, nics=[(mac, m.VHOST_USER, 1, [switch.theirs.fileno()])])
+    switch.theirs.close()
 
 
 # ---- disks ----
