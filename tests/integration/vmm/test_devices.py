@@ -450,6 +450,32 @@ def test_virtio_console_of_the_unikernel():
     assert "Addresses are numeric" in m.end()
 
 
+def test_other_monitors_devices():
+    """QEMU's devices under the same drivers: what works there is virtio, not a habit of ours."""
+    qemu = shutil.which("qemu-system-x86_64")
+    if not qemu:
+        print("without QEMU: not tried")
+        return
+    disk = make_disk("qemu-disk")
+
+    def run(image, what, *options, cpu="qemu64"):
+        r = subprocess.run([qemu, "-accel", "tcg", "-cpu", cpu, "-m", "64", "-M", "microvm", "-nodefaults", "-no-user-config",
+                            "-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0x604,iosize=4", "-kernel",
+                            image, "-append", what, *options], capture_output=True, text=True, timeout=120,
+                           stdin=subprocess.DEVNULL)
+        return r.stdout
+
+    help_ = "-- iperf --help"
+    console = ["-device", "virtio-serial-device", "-chardev", "stdio,id=c,signal=off", "-device", "virtconsole,chardev=c"]
+    assert "Addresses are numeric" in run(IMAGE, help_, *console)
+    assert "no entropy" in run(IMAGE, help_, "-serial", "stdio")  # a processor without RDRAND
+    text = run(IMAGE, help_, "-serial", "stdio", "-device", "virtio-rng-device")
+    assert "no entropy" not in text and "Addresses are numeric" in text, text
+    text = run(GUEST, "block", "-serial", "stdio", "-drive", f"file={disk},if=none,id=d,format=raw", "-device",
+               "virtio-blk-device,drive=d")
+    assert "again 0 ours" in text and "neighbour 0 unchanged" in text, text
+
+
 # ---- requests of the launcher ----
 
 def supervised(image, parameters, flags, **more):
@@ -511,6 +537,46 @@ def test_launcher_requests():
     os.close(fd)
     m.process.wait(10)
     assert "again 0 ours" in m.log() and digest(disk) == before, m.log()
+
+
+def greeting(m):
+    """What the guest's agent says first over a stream of the launcher's; b"" when it refuses."""
+    reply = m.control(monitor.VSOCK, struct.pack("=II", 1024, 0))
+    assert reply.type == monitor.DONE and len(reply.fds) == 1, reply
+    stream = socket.socket(fileno=reply.fds[0])
+    stream.setblocking(True)
+    stream.settimeout(10)
+    return stream, stream.recv(8)
+
+
+def test_devices_in_a_snapshot():
+    """Devices go on in a restored guest; streams of before are gone, a console in use and a new address stay usable."""
+    flags = monitor.HAS_VSOCK | monitor.HAS_RANDOM | monitor.HAS_BALLOON | monitor.HAS_CONSOLE | monitor.WAIT
+    disk = make_disk("snapshot-disk")
+    more = {"disks": [(1, 0, 0)], "taps": [os.open(disk, os.O_RDONLY)]}
+    m = supervised(IMAGE, b"-- iperf -s", flags, cid=5, **more)
+    time.sleep(0.1)
+    old, words = greeting(m)
+    assert words == b"hello 1\n"
+    file = os.open(os.path.join(WORK, "snapshot"), os.O_RDWR | os.O_CREAT)
+    assert m.control(monitor.SNAPSHOT, fds=[file]).type == monitor.DONE
+    old.close()
+    for cid in (6, 7):
+        r = monitor.Monitor(STATIC, os.path.join(WORK, f"s{time.monotonic_ns()}"))
+        started.append(r.process)
+        assert r.prepare(memory=64 << 20).type == monitor.DONE
+        reply = r.load(file, b"-- iperf -s", monitor.LOGS | monitor.RESTORE | flags, cid=cid, **more)
+        assert reply.type == monitor.DONE, reply
+        stream, words = greeting(r)
+        assert words == b"hello 1\n", words
+        stream.sendall(b"poweroff\n")
+        assert r.process.wait(10) == 143
+        stream.close()
+    os.close(file)
+    stream, words = greeting(m)
+    assert words == b"hello 1\n", "the guest that was saved goes on too"
+    m.process.kill()
+    m.process.wait()
 
 
 def main():
