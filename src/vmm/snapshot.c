@@ -173,10 +173,11 @@ static int describe(struct vm *vm, struct snapshot_header *h, struct error **err
     h->device_count = vm->device_count;
     if (ioctl(vm->vcpu_fd, KVM_GET_REGS, &h->regs) < 0 || ioctl(vm->vcpu_fd, KVM_GET_FPU, &h->fpu) < 0)
         return error_set_errno(err, errno, "SNAPSHOT_UNUSABLE", "the processor's state cannot be read");
-    for (unsigned i = 0; i < vm->device_count; i++)
-        device_save(vm->devices[i], &h->devices[i]);
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < vm->device_count; i++)
+        r = device_save(vm->devices[i], &h->devices[i], err);
     snapshot_seal(h);
-    return 0;
+    return r;
 }
 
 int snapshot_write(struct vm *vm, int file, struct error **err)

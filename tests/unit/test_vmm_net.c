@@ -199,7 +199,7 @@ static void test_state_in_a_snapshot(void **state)
     driver_begin(v, MRG | CTRL | MQ | OFFLOADS | CSUM | TSO4);
     assert_int_equal(set_pairs(v, 2), VIRTIO_NET_OK);
     assert_int_equal(set_offloads(v, CSUM), VIRTIO_NET_OK);
-    device_save(v->device, &saved);
+    assert_int_equal(device_save(v->device, &saved, NULL), 0);
     device_destroy(v->device);
     for (unsigned i = 0; i < 4; i++) {
         struct net_options o = net_options_none();

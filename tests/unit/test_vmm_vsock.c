@@ -544,7 +544,7 @@ static void test_restored(void **state)
     driver_offer(&b.v, EVENTS, (struct driver_segment[]){{SENT + 0x3000, 4, true}}, 1);
     run(&b);
     assert_false(driver_take(&b.v, EVENTS, &head, &written));
-    device_save(b.v.device, &saved);
+    assert_int_equal(device_save(b.v.device, &saved, NULL), 0);
     loop_destroy(b.loop);
     device_destroy(b.v.device);
     expect_end(fd);

@@ -196,6 +196,11 @@ static void config(struct device *d, void *to, unsigned offset, unsigned length)
         memcpy(to, (const uint8_t *)&c + offset, length < sizeof(c) - offset ? length : sizeof(c) - offset);
 }
 
+static const char *unsaveable(struct device *d)
+{
+    return block_of(d)->file.changed ? "what was written to its private disk would not be in the snapshot" : NULL;
+}
+
 static void destroy(struct device *d)
 {
     block_file_close(&block_of(d)->file);
@@ -209,6 +214,7 @@ static const struct device_ops block_ops = {
     .patient = true,
     .notified = notified,
     .config = config,
+    .unsaveable = unsaveable,
     .destroy = destroy,
 };
 

@@ -71,6 +71,7 @@ static bool in_overlay(const struct block_file *f, uint64_t sector)
 
 static void set_written(struct block_file *f, uint64_t sector, uint64_t count)
 {
+    f->changed = true;
     for (; count > 0; sector++, count--)
         f->written[sector / 64] |= UINT64_C(1) << (sector % 64);
 }

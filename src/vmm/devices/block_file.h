@@ -15,6 +15,7 @@ struct block_file {
     int fd, overlay_fd;
     uint64_t sectors;
     uint64_t *written; /* bits; private disks only */
+    bool changed;      /* a private disk that is not what its file is */
 };
 
 /* fd is taken over on success. */

@@ -78,6 +78,8 @@ struct device_ops {
     void (*config)(struct device *, void *to, unsigned offset, unsigned length);
     /* The driver wrote length (1, 2, 4, 8) bytes there; any offset. Lock held. NULL: there is nothing to write. */
     void (*config_written)(struct device *, const void *from, unsigned offset, unsigned length);
+    /* Why this device cannot be in a snapshot just now; NULL, as a result or as the callback: it can. */
+    const char *(*unsaveable)(struct device *);
     /* For snapshots: the state that is this device's own, as fixed-width fields in at most DEVICE_STATE_MAX bytes;
      * returns how many. Called with data stopped and the lock held. NULL: it has none. */
     size_t (*save)(struct device *, void *to);
@@ -135,7 +137,7 @@ struct device_state {
 };
 
 /* Data is stopped (loop_pause) for both. */
-void device_save(struct device *device, struct device_state *ret);
+int device_save(struct device *device, struct device_state *ret, struct error **err);
 
 /* On a device just made, wired and not yet used, of the same kind; memory is there already. Everything in *from is
  * checked as if a guest had written it. An interrupt is raised, so that no wake-up of the saved guest is lost. */

@@ -33,10 +33,15 @@ static void save_queue(const struct device_queue *q, struct device_queue_state *
     };
 }
 
-void device_save(struct device *d, struct device_state *ret)
+int device_save(struct device *d, struct device_state *ret, struct error **err)
 {
     memset(ret, 0, sizeof(*ret));
     pthread_mutex_lock(&d->lock);
+    const char *why = d->ops->unsaveable ? d->ops->unsaveable(d) : NULL;
+    if (why) {
+        pthread_mutex_unlock(&d->lock);
+        return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "%s: %s", d->ops->name, why);
+    }
     ret->type = d->ops->type;
     ret->queue_count = d->queue_count;
     ret->accepted = d->accepted;
@@ -51,6 +56,7 @@ void device_save(struct device *d, struct device_state *ret)
     if (d->ops->save)
         ret->own_size = (uint32_t)d->ops->save(d, ret->own);
     pthread_mutex_unlock(&d->lock);
+    return 0;
 }
 
 static int restore_queue(struct device *d, struct device_queue *q, const struct device_queue_state *s)
