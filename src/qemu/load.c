@@ -545,7 +545,7 @@ static void use_last_words(struct load *l)
         return;
     error_free(l->err);
     l->err = NULL;
-    if (strstr(words, "lock")) {
+    if (strstr(words, " lock") || strstr(words, "another process using the image")) {
         l->stage = MONITOR_STAGE_DEVICE;
         error_set(&l->err, EBUSY, "CONFLICTING_STATE", "a disk is used by another machine: %s", words);
         error_hint(&l->err, "stop that one, or use the disk read-only or with private writes in both");
