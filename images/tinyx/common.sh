@@ -7,6 +7,11 @@ die() {
     exit 1
 }
 
+# Something of this machine or of Debian's archive is missing: another exit status (EX_UNAVAILABLE), tests skip by it.
+unavailable() {
+    (die "$@") || exit 69
+}
+
 say() {
     [ "$quiet" = 1 ] || printf '%s: %s\n' "$program" "$1" >&2
 }
@@ -18,7 +23,7 @@ need() {
         PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || missing="$missing $2"
         shift 2
     done
-    [ -z "$missing" ] || die "programs are missing" "apt install$(printf '%s\n' $missing | sort -u | tr '\n' ' ' | sed 's/^/ /; s/ $//')"
+    [ -z "$missing" ] || unavailable "programs are missing" "apt install$(printf '%s\n' $missing | sort -u | tr '\n' ' ' | sed 's/^/ /; s/ $//')"
 }
 
 # Where downloads and builds are kept; the same place as debian-source's.

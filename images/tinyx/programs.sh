@@ -65,7 +65,7 @@ prepare_program() {
     name=$1
     source_dir=$("$debian_source" "$name" "$cache" 2>"$work_dir/source.log") || {
         tail -n 3 "$work_dir/source.log" >&2
-        die "Debian's source of $name cannot be had" "check the network, or build once where there is one: it is then kept in $cache"
+        unavailable "Debian's source of $name cannot be had" "check the network, or build once where there is one: it is then kept in $cache"
     }
     program_dir=$cache/program-$name-$( (cat "$2" "$lib/programs.sh"; basename "$source_dir"; musl_version) | sha_of)
     program_file=$program_dir/$name

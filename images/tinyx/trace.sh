@@ -51,7 +51,7 @@ unpack_packages() {
         esac
         file=$(fetch_package "$package") || {
             case " $* " in
-            *" $package "*) die "the package $package cannot be had: $(tail -n 1 "$work_dir/download.log" 2>/dev/null)" "apt-get update" ;;
+            *" $package "*) unavailable "the package $package cannot be had: $(tail -n 1 "$work_dir/download.log" 2>/dev/null)" "apt-get update" ;;
             esac
             continue # one of several alternatives
         }

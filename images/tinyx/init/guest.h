@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the parts of guest-init share. One process, one thread, PID 1 of a Tinyx guest. */
+/*
+ * What the parts of guest-init share. One process, one thread: PID 1 of a Tinyx guest, or (guest_is_service) a service
+ * of a distribution, which then has mounts, users and the ssh server in its own hands.
+ */
 #ifndef GUEST_H
 #define GUEST_H
 
@@ -12,6 +15,8 @@ enum { AGENT_VSOCK_PORT = 1024 };
 
 /* Prints a line to the console, with the program's name before it. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+extern bool guest_is_service;
 
 /* ---- where metadata is ---- */
 /* The kernel's command line and, where a block device carries one, the metadata disk. Allocated for good. */
@@ -33,6 +38,8 @@ int application_start(const struct config *config, pid_t *ret_pid);
 /* The ssh server, when there is a key and the image has one; ends the former and its sessions first. */
 void ssh_restart(const struct config *config);
 void ssh_reaped(pid_t pid);
+/* Runs a program to its end; its exit status, or -errno. */
+int run_program(char *const *arguments);
 
 /* ---- the platform's agent ---- */
 struct agent_calls {

@@ -181,7 +181,8 @@ static int apply_keys(const struct config *config, const char *user, bool root)
 
 int identity_apply(const struct config *config)
 {
-    const char *user = *config->ssh_user ? config->ssh_user : "root";
+    /* a distribution's users are its own: keys are root's there */
+    const char *user = *config->ssh_user && !guest_is_service ? config->ssh_user : "root";
     bool root = strcmp(user, "root") == 0;
     int status = 0;
 
@@ -190,7 +191,8 @@ int identity_apply(const struct config *config)
     note(&status, apply_hostname(config), "host name");
     note(&status, apply_machine_id(config), "machine id");
     note(&status, apply_resolver(config), "/etc/resolv.conf");
-    note(&status, apply_users(user, root), "users");
+    if (!guest_is_service)
+        note(&status, apply_users(user, root), "users");
     note(&status, apply_keys(config, user, root), "ssh keys");
     return status;
 }

@@ -4,11 +4,15 @@
  * where it is on the network, starts the one application and, when a key was given, the ssh server; reaps; ends the
  * machine with its application or when asked. No udev, no ifupdown, no runlevels.
  *
+ * With --service the same for Coracle's Debian image, under systemd: network, identity, application and agent are ours,
+ * the rest is systemd's (images/standardvm).
+ *
  * Also called as poweroff, halt and reboot, by people and by the kernel (Xen's toolstack asks it to run
  * /sbin/poweroff).
  */
 #include "guest.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -29,9 +33,10 @@
 
 enum { GRACE_MS = 5000, POLL_MAX = 16 };
 
+bool guest_is_service;
 static struct config config;
-static pid_t application; /* 0: none, or ended */
-static bool ending;
+static pid_t application;    /* 0: none, or ended */
+static bool ending, stopped; /* stopped: as a service, which does not end the machine */
 
 void say(const char *format, ...)
 {
@@ -129,10 +134,22 @@ static void end_application(void)
         kill(application, SIGTERM);
 }
 
+static bool on_xen(void)
+{
+    unsigned eax, signature[3];
+
+    __cpuid(0x40000000, eax, signature[0], signature[1], signature[2]);
+    return memcmp(signature, "XenVMMXenVMM", sizeof(signature)) == 0;
+}
+
 /* Without ACPI or Xen nothing can be switched off: a reset, which every monitor of ours takes for the end. */
 static void __attribute__((noreturn)) end_machine(void)
 {
-    bool can_power_off = access("/sys/firmware/acpi", F_OK) == 0 || access("/sys/bus/xen", F_OK) == 0;
+    static char *const power_off[] = {"systemctl", "--no-block", "poweroff", NULL};
+    bool can_power_off = access("/sys/firmware/acpi", F_OK) == 0 || on_xen();
+
+    if (guest_is_service)
+        _exit(stopped ? 0 : run_program(power_off));
 
     kill(-1, SIGTERM);
     kill(-1, SIGKILL);
@@ -214,7 +231,7 @@ static void serve_signals(int signals)
         if (info.ssi_signo == SIGCHLD)
             reap();
         else
-            end_application();
+            stopped = true, end_application();
     }
 }
 
@@ -252,25 +269,34 @@ static int block_signals(void)
 
 static const struct agent_calls agent_calls = {take_identity, end_application};
 
-int main(int argc, char **argv)
+static void begin_as_first_process(void)
 {
-    uint64_t begun = boot_ms();
-    int signals;
-
-    (void)argc;
-    (void)argv;
-    if (getpid() != 1) {
-        if (kill(1, SIGTERM) < 0) {
-            perror("guest-init");
-            return 1;
-        }
-        return 0;
-    }
     mount_all();
     open_console();
     clearenv();
     setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
     setenv("HOME", "/root", 1);
+}
+
+/* As poweroff, halt or reboot. */
+static int ask_first_process(void)
+{
+    if (kill(1, SIGTERM) == 0)
+        return 0;
+    perror("guest-init");
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t begun = boot_ms();
+    int signals;
+
+    guest_is_service = argc == 2 && strcmp(argv[1], "--service") == 0;
+    if (getpid() == 1)
+        begin_as_first_process();
+    else if (!guest_is_service)
+        return ask_first_process();
     signals = block_signals();
     sources_read(&config);
     network_apply(&config);

@@ -111,13 +111,51 @@ static void forget_host_keys(void)
     unlink(HOST_KEYS "/dropbear_ecdsa_host_key");
 }
 
+int run_program(char *const *arguments)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        clean_signals();
+        execvp(arguments[0], arguments);
+        _exit(127);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return -errno;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* A distribution's own server: new host keys when there are none or when they are another guest's too, and told so. */
+static void ssh_renew(bool restored)
+{
+    static char *const forget[] = {"sh", "-c", "rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub", NULL};
+    static char *const make[] = {"ssh-keygen", "-q", "-A", NULL};
+    static char *const restart[] = {"systemctl", "--no-block", "restart", "ssh.service", NULL};
+
+    if (restored)
+        run_program(forget);
+    else if (access("/etc/ssh/ssh_host_ed25519_key", F_OK) == 0)
+        return;
+    if (run_program(make) != 0)
+        say("no ssh host keys could be made");
+    if (restored)
+        run_program(restart);
+}
+
 /* Host keys are made by the server when the first client comes: the boot waits for none, a guest nobody visits has
  * none. */
 void ssh_restart(const struct config *config)
 {
-    static char *const arguments[] = {"dropbear", "-F", "-E", "-R", "-s", "-P", "/run/dropbear.pid", NULL};
+    static char *const arguments[] = {"dropbear", "-F", "-R", "-P", "/run/dropbear.pid", NULL};
+    static bool again;
     pid_t pid;
 
+    if (guest_is_service) {
+        ssh_renew(again);
+        again = true;
+        return;
+    }
     ssh_stop();
     forget_host_keys();
     if (config->key_count == 0)

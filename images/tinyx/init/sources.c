@@ -2,7 +2,7 @@
 /*
  * Where a guest finds its metadata: the kernel's command line, then a metadata disk (the first sectors of any block
  * device that begin with the magic; coracle-cidata writes them in front of its NoCloud file system). What comes later
- * is added, and replaces what can stand only once.
+ * is added, and replaces what can stand only once. At last the command that the image was made with.
  */
 #include "guest.h"
 
@@ -49,6 +49,16 @@ static bool read_disk(const char *name, char text[CONFIG_TEXT_MAX])
     return true;
 }
 
+/* What the image runs when nobody said what: its maker's command, words as after "--". */
+static void default_command(struct config *ret)
+{
+    static char text[4096] = "-- ";
+    size_t n = read_file("/etc/coracle/command", text + 3, sizeof(text) - 4);
+
+    text[3 + n] = '\0';
+    config_parse(text, CONFIG_OURS, ret, complain, NULL);
+}
+
 static bool find_disk(char text[CONFIG_TEXT_MAX])
 {
     DIR *block = opendir("/sys/block");
@@ -72,4 +82,6 @@ void sources_read(struct config *ret)
     config_parse(command_line, CONFIG_COMMAND_LINE, ret, complain, NULL);
     if (find_disk(disk))
         config_parse(disk, CONFIG_OURS, ret, complain, NULL);
+    if (ret->argument_count == 0)
+        default_command(ret);
 }
