@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The standard VM: a Debian disk made by build-standardvm, booted by firmware and boot loader as q35 under QEMU's emulation,
+told who it is by a metadata disk; pinged, loaded by iperf, entered with a key, switched off through ACPI. And a breakdown
+of its cold boot: firmware, boot loader, kernel, user space.
+
+Slow (Debian is downloaded and installed, then booted by an emulated processor). DISK: a disk that exists, in place of one
+built here.
+"""
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from machine import GUEST4, HOST4, MAC, Machine, Network, run, skip
+
+BUILD_STANDARDVM, CIDATA, BUILD = sys.argv[1:4]
+UNAVAILABLE = 69
+
+
+def build(output):
+    result = subprocess.run([BUILD_STANDARDVM, "iperf", "-o", output], env={**os.environ, "CORACLE_BUILD": BUILD},
+                            capture_output=True, text=True, check=False)
+    if result.returncode == UNAVAILABLE:
+        skip(result.stderr.strip().splitlines()[-1])
+    assert result.returncode == 0, result.stderr
+    print(result.stdout)
+
+
+def ssh(network, command):
+    return run(*network.words("ssh", "-i", f"{work}/key", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
+                              "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+                              f"root@{GUEST4}", command), timeout=120)
+
+
+def disk_reads(machine):
+    """Bytes that the machine's process has read: the boot loader begins when the disk is read."""
+    with open(f"/proc/{machine.process.pid}/io") as file:
+        return int(re.search(r"rchar: (\d+)", file.read())[1])
+
+
+def boot(network, disk):
+    machine = Machine(network, [
+        "-machine", "q35,usb=off,vmport=off,graphics=off", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "256M",
+        "-drive", f"file={disk},format=qcow2,if=none,id=d0,snapshot=on", "-device", "virtio-blk-pci,drive=d0,bootindex=0",
+        "-drive", f"file={work}/cidata,format=raw,if=none,id=d1,readonly=on", "-device", "virtio-blk-pci,drive=d1",
+        "-netdev", "tap,id=n0,ifname=t0,script=no,downscript=no,vnet_hdr=on", "-device", f"virtio-net-pci,netdev=n0,mac={MAC},romfile=",
+        "-object", "rng-builtin,id=r", "-device", "virtio-rng-pci,rng=r", "-qmp", f"unix:{work}/qmp,server=on,wait=off"])
+    try:
+        rst = machine.first_answer(9, 400)
+        syn_ack = machine.first_answer(5001, 400)
+        machine.wait_agent("hello 1", 60)
+        machine.wait_agent("ready", 60)
+        run(*network.words("ping", "-c", "3", "-i", "0.2", "-W", "5", GUEST4))
+        for words in (["-c", GUEST4], ["-c", GUEST4, "-R"]):
+            out = run(*network.words("iperf", *words, "-t", "1", "-y", "C"), timeout=60)
+            print(f"iperf {' '.join(words)}: {int(out.strip().splitlines()[-1].split(',')[-1]) / 1e6:.0f} Mbit/s")
+        assert ssh(network, "hostname").strip() == "svm"
+        report(network, rst, syn_ack)
+        ask_power_button(f"{work}/qmp")
+        machine.wait_end(120)
+    finally:
+        if machine.process.poll() is None:
+            print(machine.console()[-3000:])
+        machine.close()
+
+
+def report(network, rst, syn_ack):
+    """The kernel's clock begins at its first instruction: what was before is firmware and boot loader."""
+    uptime = time.monotonic()
+    text = ssh(network, "cat /proc/uptime; systemctl show -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic; "
+                        "systemctl show -p ExecMainStartTimestampMonotonic coracle-guest; free -k; systemd-analyze | head -3")
+    print(text)
+    print(f"create to RST {rst:.2f} s, to SYN-ACK {syn_ack:.2f} s")
+    del uptime
+
+
+def ask_power_button(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        s.sendall(b'{"execute": "qmp_capabilities"}\n{"execute": "system_powerdown"}\n')
+        time.sleep(1)
+
+
+def main():
+    if os.geteuid() != 0:
+        skip("needs root (network namespaces)")
+    for program in ("qemu-system-x86_64", "iperf", "ssh", "ssh-keygen", "ip"):
+        if not shutil.which(program):
+            skip(f"{program} is not installed")
+    disk = os.environ.get("DISK")
+    if not disk:
+        disk = f"{work}/disk.qcow2"
+        build(disk)
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{work}/key")
+    run(CIDATA, "--output", f"{work}/cidata", "--ssh-key", f"{work}/key.pub", "hostname=svm", f"ip4={GUEST4}/24", f"gw4={HOST4}",
+        "--", "/usr/bin/iperf", "-s")
+    network = Network()
+    try:
+        network.enter()
+        boot(network, disk)
+    finally:
+        network.close()
+
+
+work = tempfile.mkdtemp(prefix="linux-standardvm-", dir="/var/tmp")
+try:
+    main()
+finally:
+    shutil.rmtree(work, ignore_errors=True)
