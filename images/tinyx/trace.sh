@@ -131,6 +131,7 @@ take_script() {
 find_library() {
     for folder in $4 $library_folders; do
         folder=$(echo "$folder" | sed "s#\\\$ORIGIN#$(dirname "$3")#; s#\\\${ORIGIN}#$(dirname "$3")#")
+        folder=$(realpath -ms "$folder")
         chroot_path "$1" "$folder/$2" >/dev/null && echo "$folder/$2" && return 0
     done
     return 1

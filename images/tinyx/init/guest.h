@@ -53,7 +53,7 @@ void agent_open(const struct agent_calls *calls);
 struct pollfd;
 int agent_poll_set(struct pollfd *set, int max);
 void agent_serve(const struct pollfd *set, int count);
-/* Tells whoever listens, now or later: "ready", or "exited N". */
+/* Tells whoever listens, now or later: "ready", or "exit N". */
 void agent_report(const char *line);
 
 #endif

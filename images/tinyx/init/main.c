@@ -166,10 +166,10 @@ static void application_ended(int status)
 
     application = 0;
     if (WIFSIGNALED(status))
-        snprintf(line, sizeof(line), "exited %d", 128 + WTERMSIG(status));
+        snprintf(line, sizeof(line), "exit %d", 128 + WTERMSIG(status));
     else
-        snprintf(line, sizeof(line), "exited %d", WEXITSTATUS(status));
-    say("the application %s", line);
+        snprintf(line, sizeof(line), "exit %d", WEXITSTATUS(status));
+    say("the application ended: %s", line);
     agent_report(line);
     ending = true;
 }
@@ -201,7 +201,7 @@ static void start(uint64_t begun)
 
     if (status < 0) {
         say("%s cannot be started: %s", config.arguments[0], strerror(-status));
-        agent_report(status == -ENOENT ? "exited 127" : "exited 126");
+        agent_report(status == -ENOENT ? "exit 127" : "exit 126");
         ending = true;
         return;
     }

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The standard VM: a Debian disk made by build-standardvm, booted by firmware and boot loader as q35 under QEMU's emulation,
 told who it is by a metadata disk; pinged, loaded by iperf, entered with a key, switched off through ACPI. And a breakdown

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The Tinyx image, from Debian's packages to a guest that serves: built (twice, byte for byte the same), booted in 24 MB
 under QEMU's emulation, pinged, loaded by Debian's iperf both ways over IPv4 and IPv6, entered with a key; switched off by
@@ -193,7 +194,7 @@ def check_image(archive, again, config, folder):
         assert one.read() == two.read(), "two builds differ"
     labels = config["config"]["Labels"]
     assert labels["org.coracle.guest"] == "linux" and labels["org.coracle.boot"] == "linux", labels
-    assert config["config"]["Entrypoint"] == ["/bin/iperf", "-s"], config
+    assert config["config"]["Entrypoint"] == ["/bin/iperf"] and config["config"]["Cmd"] == ["-s"], config
     size = sum(os.path.getsize(f"{folder}/boot/{name}") for name in ("kernel", "initrd"))
     print(f"kernel and initramfs: {size} bytes")
     assert size <= SIZE_MAX, size
