@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "launcher/machines.h"
+#include "launcher/metadata.h"
 #include "monitor/monitor_client.h"
 
 enum { PREPARE_TIMEOUT_MS = 10000, LOAD_TIMEOUT_MS = 20000, GUEST_CID = 3 }; /* the first a guest may have (virtio 1.2, 5.10.4) */
@@ -132,6 +133,7 @@ static int open_file(struct launcher *l, const struct plan_root *root, const cha
 /* The image's files, in the order LOAD wants them. */
 struct guest_files {
     int kernel, initrd, disk;
+    int metadata; /* a second disk, of the launcher's making; -1: the guest is told by its parameters */
     uint8_t disk_format;
 };
 
@@ -140,6 +142,7 @@ static void close_files(struct guest_files *f)
     f->kernel = close_fd(f->kernel);
     f->initrd = close_fd(f->initrd);
     f->disk = close_fd(f->disk);
+    f->metadata = close_fd(f->metadata);
 }
 
 /* restored: kernel and initrd are in the snapshot; the disk below its private writes is not. */
@@ -147,7 +150,7 @@ static int open_files(struct launcher *l, const struct launch_plan *plan, bool r
                       struct error **err)
 {
     bool from_disk = plan->machine.boot == PLAN_BOOT_DISK, kernel = !from_disk && !restored;
-    struct guest_files f = {-1, -1, -1, 0};
+    struct guest_files f = {-1, -1, -1, -1, 0};
     int r = kernel ? open_file(l, &plan->root, kernel_path, &f.kernel) : 0;
 
     if (r == 0 && kernel)
@@ -232,6 +235,10 @@ static void fill(struct load *load, const struct machine_guest *guest, const str
             (struct monitor_disk){.format = files->disk_format, .overlay = 1};
         add_fd(load, files->disk);
     }
+    if (files->metadata >= 0) {
+        load->message.disks[load->message.disk_count++] = (struct monitor_disk){.read_only = 1};
+        add_fd(load, files->metadata);
+    }
 }
 
 /* plan_validate() saw that they fit. */
@@ -246,7 +253,7 @@ int machine_load(struct launcher *l, struct machine *machine, const struct machi
                  struct error **err)
 {
     static const char *const names[3] = {"load", "sandbox", "enter"};
-    struct guest_files files = {-1, -1, -1, 0};
+    struct guest_files files = {-1, -1, -1, -1, 0};
     char parameters[MACHINE_PARAMETERS_MAX];
     struct load load = {.fd_count = 0};
     struct monitor_reply reply;
@@ -254,8 +261,14 @@ int machine_load(struct launcher *l, struct machine *machine, const struct machi
 
     if (r < 0)
         return r;
-    fill(&load, guest, &files);
     join_parameters(&guest->plan->machine, parameters);
+    if (guest->plan->machine.boot == PLAN_BOOT_DISK)
+        r = metadata_disk(guest->plan, parameters, &files.metadata, err);
+    if (r < 0) {
+        close_files(&files);
+        return r;
+    }
+    fill(&load, guest, &files);
     r = monitor_send_load(machine_setup_fd(machine), &load.message, parameters, load.fds, load.fd_count, err);
     close_files(&files);
     if (r == 0)
