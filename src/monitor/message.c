@@ -18,6 +18,7 @@ static const char *const type_names[] = {
     [MONITOR_MEMORY] = "MEMORY",     [MONITOR_CONSOLE] = "CONSOLE", [MONITOR_VSOCK] = "VSOCK",
     [MONITOR_POWER] = "POWER",       [MONITOR_DONE] = "DONE",     [MONITOR_FAILED] = "FAILED",
     [MONITOR_STATUS_REPLY] = "STATUS_REPLY", [MONITOR_MIGRATE] = "MIGRATE",
+    [MONITOR_NET] = "NET",
 };
 _Static_assert(sizeof(type_names) / sizeof(type_names[0]) == MONITOR_TYPE_COUNT, "a name for each type");
 
@@ -38,6 +39,8 @@ static size_t fixed_size(unsigned type)
         return sizeof(struct monitor_memory);
     case MONITOR_VSOCK:
         return sizeof(struct monitor_vsock);
+    case MONITOR_NET:
+        return sizeof(struct monitor_net);
     case MONITOR_DONE:
     case MONITOR_FAILED:
         return sizeof(struct monitor_reply);
@@ -178,6 +181,7 @@ static void wanted_fds(const struct monitor_header *h, unsigned *ret_least, unsi
         return;
     case MONITOR_SNAPSHOT:
     case MONITOR_MIGRATE:
+    case MONITOR_NET:
         *ret_least = *ret_most = 1;
         return;
     case MONITOR_LOAD:

@@ -19,6 +19,7 @@ struct monitor_message {
         struct monitor_load load;
         struct monitor_memory memory;
         struct monitor_vsock vsock;
+        struct monitor_net net;
         struct monitor_reply reply;
         struct monitor_status status;
         uint8_t bytes[MONITOR_MESSAGE_MAX];

@@ -62,6 +62,8 @@ enum monitor_type {
     MONITOR_MIGRATE, /* fd: one end of a stream socket pair whose other end is a LOAD's with MONITOR_LOAD_INCOMING, in
                         another monitor of this host -> DONE: the guest runs there, this monitor ends and writes no exit
                         file. FAILED: it runs on here. coracle-qemu only */
+    MONITOR_NET, /* struct monitor_net, fd: a connected stream socket to a new vhost-user back end, in place of one that
+                    went; the guest saw its link go down, and sees it come up -> DONE. coracle-vmm only */
     MONITOR_TYPE_COUNT
 };
 
@@ -154,6 +156,12 @@ struct monitor_memory {
 struct monitor_vsock {
     struct monitor_header header;
     uint32_t port;
+    uint32_t reserved;
+};
+
+struct monitor_net {
+    struct monitor_header header;
+    uint32_t nic; /* which of LOAD's */
     uint32_t reserved;
 };
 

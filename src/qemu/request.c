@@ -87,6 +87,8 @@ static int serve(struct supervisor *s, struct monitor_message *m, int *ret_fd, e
         return *ret_fd < 0 ? *ret_fd : 0;
     case MONITOR_POWER:
         return power(s, err);
+    case MONITOR_NET:
+        return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "vhost-user: QEMU keeps its back ends itself");
     case MONITOR_VSOCK:
         return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "vsock: this machine has none");
     default:

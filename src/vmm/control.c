@@ -19,6 +19,7 @@
 #include "monitor/message.h"
 #include "vmm/control.h"
 #include "vmm/devices/balloon.h"
+#include "vmm/devices/net.h"
 #include "vmm/devices/vsock.h"
 #include "vmm/guest_control.h"
 #include "vmm/snapshot.h"
@@ -118,6 +119,46 @@ static void write_snapshot(int fd, int file)
         monitor_send_done(fd, NULL, -1);
 }
 
+/* A packet may come into the guest's memory at any time, and nobody here can tell the mover to stop. */
+static bool moved_outside(void)
+{
+    const struct vm *vm = self.machine->vm;
+
+    for (unsigned i = 0; i < vm->device_count; i++)
+        if (vm->devices[i]->outside)
+            return true;
+    return false;
+}
+
+static struct device *nth_nic(uint32_t n)
+{
+    const struct vm *vm = self.machine->vm;
+
+    for (unsigned i = 0; i < vm->device_count; i++)
+        if (vm->devices[i]->ops->type == VIRTIO_NET && n-- == 0)
+            return vm->devices[i];
+    return NULL;
+}
+
+static void replace_back_end(int fd, uint32_t nic, int socket)
+{
+    auto_error struct error *err = NULL;
+    auto_fd int own = socket;
+    struct device *d = nth_nic(nic);
+    int r = 0;
+
+    if (!d)
+        r = error_set(&err, ENODEV, "INVALID_VALUE", "there is no network device %u", nic);
+    else if (self.paused)
+        r = error_set(&err, EBUSY, "INVALID_STATE", "the machine is paused: resume it first");
+    else
+        r = net_reconnect(d, take_fd(&own), &err);
+    if (r < 0)
+        monitor_send_failed(fd, MONITOR_STAGE_DEVICE, err);
+    else
+        monitor_send_done(fd, NULL, -1);
+}
+
 /* Both ends do not block: the caller's is its to change. */
 static void connect_vsock(int fd, uint32_t port)
 {
@@ -163,7 +204,13 @@ static void serve(int fd, struct monitor_message *request)
             refuse(fd, "only a unikernel can be written to a snapshot");
             return;
         }
-        write_snapshot(fd, request->fds[0]);
+        if (moved_outside())
+            refuse(fd, "a machine with vhost-net or vhost-user cannot be written to a snapshot");
+        else
+            write_snapshot(fd, request->fds[0]);
+        return;
+    case MONITOR_NET:
+        replace_back_end(fd, request->net.nic, take_fd(&request->fds[0]));
         return;
     case MONITOR_MEMORY:
         set_memory(fd, request->memory.balloon_bytes);

@@ -21,6 +21,7 @@ SEEDS = {
     "status": (0, monitor.message(monitor.STATUS)),
     "version": (0, monitor.message(monitor.STATUS, protocol=2)),
     "vsock": (0, monitor.message(monitor.VSOCK, struct.pack("=II", 22, 0))),
+    "net": (1, monitor.message(monitor.NET, struct.pack("=II", 1, 0))),
     "failed": (0, monitor.message(monitor.FAILED, struct.pack("=Ii4Q256s256s", 5, 22, 1, 2, 3, 4, b"why", b"hint"))),
     "failed-endless": (0, monitor.message(monitor.FAILED, struct.pack("=Ii4Q", 99, -1, 1, 2, 3, 4) + b"x" * 512)),
     "short": (0, b"\1\0\3"),
