@@ -60,6 +60,17 @@ void nf_exit(int status) __attribute__((noreturn));
  */
 void nf_on_stop(void (*hook)(void *context), void *context);
 
+/* ---- elements ---- */
+
+struct nfv_element; /* include/nfv/element.h */
+
+/*
+ * Runs an element between this machine's ports, for ever: a program's nf_main() returns what this returns. Before the
+ * element's own arguments it takes "--report SECONDS" (prints the counters whenever they have changed, at most so often)
+ * and, where ports have names, "--ports NAME,NAME" (default eth0,eth1,...).
+ */
+int nf_element_run(const struct nfv_element *element, int argc, char **argv);
+
 /* ---- clock and timers, in nanoseconds ---- */
 
 uint64_t nf_now(void);        /* monotonic, of no particular epoch */

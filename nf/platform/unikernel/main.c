@@ -8,29 +8,38 @@
  */
 #include "unikernel.h"
 
-#include "lwip/priv/tcp_priv.h"
 #include "lwip/timeouts.h"
 
 #include "../platform.h"
+
+/* See unikernel.h: these are there when the program needs them. */
+#pragma weak net_start
+#pragma weak net_parameter
+#pragma weak net_restored
+#pragma weak net_flush
+#pragma weak net_round
+#pragma weak net_next
+#pragma weak net_interrupts
+#pragma weak element_poll
+#pragma weak element_interrupts
+#pragma weak element_active
 
 enum {
     REST_LATER_NS = 20000000,
     GOODBYE_NS = 20000000,
     STATUS_STOPPED = 128 + 15, /* as after SIGTERM */
 };
-#define STACK_REST_NS UINT64_C(10000000000) /* twice what a question about a neighbour may take (RFC 4861, 10) */
 enum { ARGUMENT_MAX = 64, WINDOW_MAX_NS = 50000, WINDOW_MIN_NS = 2000 };
 
 static char parameters[BOOT_PARAMETERS_SIZE];
 static char *arguments[ARGUMENT_MAX + 1];
-static struct net_config network[NET_MAX];
+struct net_config network_config[NET_MAX];
 static struct nf_timer *timers;
 static struct nf_timer begin_later;
 static struct {
     void (*hook)(void *context);
     void *context;
 } stopping;
-static uint64_t packet_seen;  /* when the network last brought one, 0: never */
 static uint64_t firing_until; /* of the round of timers_run() under way, 0: none */
 
 void unikernel_main(const struct boot_info *info);
@@ -87,7 +96,7 @@ static int parse_parameters(char *text, char **to)
     int count = 0;
     char *at = text;
 
-    memset(network, 0, sizeof(network));
+    memset(network_config, 0, sizeof(network_config));
     take_word(text, BOOT_PARAMETERS_SIZE, (const char *)BOOT_PARAMETERS_ADDRESS);
     while (*at) {
         char *word = at;
@@ -102,8 +111,8 @@ static int parse_parameters(char *text, char **to)
                 to[count++] = decode(word);
         } else if (strcmp(word, "--") == 0) {
             ours = false;
-        } else {
-            net_parameter(network, word); /* others are the monitor's (virtio_mmio.device=): not ours to judge */
+        } else if (net_parameter) {
+            net_parameter(network_config, word); /* others are the monitor's (virtio_mmio.device=): not ours to judge */
         }
     }
     return count;
@@ -115,23 +124,17 @@ static void restored(void)
     char text[BOOT_PARAMETERS_SIZE];
 
     parse_parameters(text, NULL);
-    net_restored(network);
+    if (net_restored)
+        net_restored(network_config);
     vsock_restored();
-    net_flush();
+    if (net_flush)
+        net_flush();
     boot_shared()->ready = 1;
-}
-
-/* Whether nothing is left that the stack's ticks (ageing of neighbours, reassembly, retransmission) could be for. A
- * thousand idle guests that each tick twice a second are a busy host. */
-static bool stack_rests(void)
-{
-    return !tcp_active_pcbs && !tcp_tw_pcbs && net_is_static(&network[0]) && cpu_ns() - packet_seen > STACK_REST_NS;
 }
 
 static uint64_t next_wake(uint64_t timer)
 {
-    u32_t sleep = stack_rests() ? SYS_TIMEOUTS_SLEEPTIME_INFINITE : sys_timeouts_sleeptime();
-    uint64_t stack = sleep == SYS_TIMEOUTS_SLEEPTIME_INFINITE ? 0 : cpu_ns() + (uint64_t)sleep * 1000000;
+    uint64_t stack = net_next ? net_next() : 0;
 
     if (timer && (!stack || timer < stack))
         return timer;
@@ -144,15 +147,13 @@ static bool work(uint64_t *ret_timer)
 {
     bool worked = timers_run();
 
-    sys_check_timeouts();
-    if (net_poll()) {
-        worked = true;
-        packet_seen = cpu_ns();
-    }
-    worked |= tcp_round();
-    worked |= udp_round();
+    if (net_round)
+        worked |= net_round();
+    if (element_poll)
+        worked |= element_poll();
     worked |= vsock_poll();
-    net_flush();
+    if (net_flush)
+        net_flush();
     *ret_timer = timers ? timers->due : 0;
     return worked;
 }
@@ -182,6 +183,14 @@ void nf_on_stop(void (*hook)(void *context), void *context)
     stopping.context = context;
 }
 
+static void interrupts_on(bool on)
+{
+    if (net_interrupts)
+        net_interrupts(on);
+    if (element_interrupts)
+        element_interrupts(on);
+}
+
 static void __attribute__((noreturn)) run(void)
 {
     uint64_t window = WINDOW_MIN_NS, last = cpu_ns(), timer;
@@ -207,14 +216,14 @@ static void __attribute__((noreturn)) run(void)
         }
         window = paid ? WINDOW_MAX_NS : window / 2 > WINDOW_MIN_NS ? window / 2 : WINDOW_MIN_NS;
         paid = false;
-        net_interrupts(true);
+        interrupts_on(true);
         if (!work(&timer)) {
             console_flush();
             cpu_idle(interrupts, next_wake(timer));
         } else {
             paid = true;
         }
-        net_interrupts(false);
+        interrupts_on(false);
         last = cpu_ns();
     }
 }
@@ -231,12 +240,11 @@ void unikernel_main(const struct boot_info *info)
     count = parse_parameters(parameters, arguments);
     if (count == 0)
         arguments[count++] = (char *)(uintptr_t) "unikernel";
-    if (!net_init(network))
-        nf_print(NF_LOG, "no network device\n");
-    net_flush();
     status = nf_main(count, arguments);
     if (status != NF_RUN)
         nf_exit(status);
+    if (net_start && !(element_active && element_active()))
+        net_start();
     begin_later.fire = begin_rest;
     nf_timer_start(&begin_later, cpu_ns() + REST_LATER_NS);
     boot_shared()->ready = 1; /* seen when the guest sleeps for the first time */

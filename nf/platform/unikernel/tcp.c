@@ -259,13 +259,15 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t error)
 
 int nf_tcp_listen(const struct nf_addr *local, nf_accept_fn accept, void *context, struct nf_listener **ret_listener)
 {
-    struct nf_listener *l = unikernel_calloc(1, sizeof(*l));
-    struct tcp_pcb *pcb = l ? tcp_new_ip_type(local->family == 4   ? IPADDR_TYPE_V4
-                                              : local->family == 6 ? IPADDR_TYPE_V6
-                                                                   : IPADDR_TYPE_ANY)
-                            : NULL;
+    uint8_t type = local->family == 4 ? IPADDR_TYPE_V4 : local->family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_ANY;
+    struct nf_listener *l;
+    struct tcp_pcb *pcb;
     ip_addr_t address;
     err_t r = ERR_MEM;
+
+    net_start();
+    l = unikernel_calloc(1, sizeof(*l));
+    pcb = l ? tcp_new_ip_type(type) : NULL;
 
     if (pcb) {
         address_to_lwip(local, &address);
@@ -299,10 +301,14 @@ void nf_listener_close(struct nf_listener *listener)
 int nf_tcp_connect(const struct nf_addr *peer, const struct nf_addr *local, const struct nf_tcp_ops *ops, void *context,
                    struct nf_tcp **ret_tcp)
 {
-    struct tcp_pcb *pcb = tcp_new_ip_type(peer->family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_V4);
-    struct nf_tcp *t = pcb ? wrap(pcb) : NULL;
+    struct tcp_pcb *pcb;
+    struct nf_tcp *t;
     ip_addr_t address;
     err_t r = ERR_MEM;
+
+    net_start();
+    pcb = tcp_new_ip_type(peer->family == 6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_V4);
+    t = pcb ? wrap(pcb) : NULL;
 
     if (t) {
         t->ops = ops;

@@ -67,6 +67,7 @@ int nf_udp_open(const struct nf_addr *local, const struct nf_addr *peer, const s
     ip_addr_t address;
     err_t r = ERR_MEM;
 
+    net_start();
     if (!peer && taken(local))
         return NF_IN_USE;
     u = unikernel_calloc(1, sizeof(*u));

@@ -151,6 +151,20 @@ struct netif;
 void net_configure(struct netif *netif, const struct net_config *config, unsigned nic);
 bool net_is_static(const struct net_config *config); /* no address of it comes from the network */
 
+/* ---- What a program may do without. main.c calls each only when it was linked, and that is when something refers to
+ * it: an element's image has no lwIP in it, an iperf's no element. ---- */
+
+extern struct net_config network_config[NET_MAX]; /* main.c */
+/* stack.c */
+void net_start(void);    /* lwIP and its devices, once; whatever uses the network calls it first */
+bool net_round(void);    /* true: there was work */
+uint64_t net_next(void); /* when lwIP wants its next round; 0: never */
+
+/* element.c */
+bool element_poll(void); /* true: there was work */
+void element_interrupts(bool on);
+bool element_active(void);
+
 /* ---- tcp.c, udp.c, timer.c: platform.h on lwIP ---- */
 
 bool tcp_round(void); /* deferred calls of the program: `writable`, held bytes */
