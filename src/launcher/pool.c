@@ -281,8 +281,13 @@ static int fill_shell(struct launcher *l, const struct kind *kind, const char *t
                       struct error **err)
 {
     struct steps steps = {0};
+    struct limits defaults = {0};
     int r = shell_create(l->runtime, tag, UID_FIRST + w->uid_slot * RUNTIME_ID_COUNT, &w->shell, &steps, err);
 
+    if (r == 0)
+        r = limits_settle(l, &defaults, err);
+    if (r == 0)
+        r = shell_preset(w->shell, &defaults, err);
     if (r == 0)
         r = shell_set_root(w->shell, &kind->root, -1, &steps, err);
     if (r < 0)

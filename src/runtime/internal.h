@@ -56,6 +56,7 @@ struct shell {
     uint32_t uid_base;
     uint32_t controllers; /* whose cgroups exist */
     pid_t pid;
+    struct limits preset; /* in force already */
     int place; /* reserved descriptor it holds, -1: none any more */
     int pidfd, netns_fd, control_fd;
     int writable_fd; /* a new writable layer, not yet at instances/ID/writable; -1: none */

@@ -109,6 +109,9 @@ uint32_t shell_uid_base(const struct shell *shell);
 int shell_set_root(struct shell *shell, const struct plan_root *root, int instance_dirfd, struct steps *steps,
                    struct error **err);
 
+/* Memory and pids in force beforehand (a pool's shell has the host's defaults): shell_start() sets only what differs. */
+int shell_preset(struct shell *shell, const struct limits *limits, struct error **err);
+
 /* Waits until everything sent so far is done; the error of shell_set_root()'s second half comes out here. */
 int shell_wait(struct shell *shell, int timeout_ms, struct error **err);
 

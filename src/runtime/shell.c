@@ -153,6 +153,15 @@ int shell_set_root(struct shell *shell, const struct plan_root *root, int instan
     return 0;
 }
 
+int shell_preset(struct shell *shell, const struct limits *limits, struct error **err)
+{
+    int result = cgroup_apply(&shell->runtime->cgroups, shell->tag, limits, false, err);
+
+    if (!result)
+        shell->preset = *limits;
+    return result;
+}
+
 /* Collects one answer into shell->reply. */
 static int collect(struct shell *shell, int timeout_ms, const struct plan_process *process, struct error **err)
 {
@@ -336,10 +345,15 @@ static void add_init_steps(struct steps *steps, const struct init_reply *reply, 
 static int prepare_start(struct shell *shell, const struct shell_start *start, struct start_fds *fds,
                          struct error **err)
 {
+    struct limits left = start->plan->limits;
     int result = gather_fds(shell, start, fds, err);
 
+    if (left.memory_bytes == shell->preset.memory_bytes)
+        left.memory_bytes = 0;
+    if (left.pids == shell->preset.pids)
+        left.pids = 0;
     if (!result)
-        result = cgroup_apply(&shell->runtime->cgroups, shell->tag, &start->plan->limits, false, err);
+        result = cgroup_apply(&shell->runtime->cgroups, shell->tag, &left, false, err);
     if (!result && shell->writable_fd >= 0) {
         result = root_keep_writable(shell->writable_fd, start->instance_dirfd, err);
         if (!result)
