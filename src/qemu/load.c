@@ -33,6 +33,7 @@ struct load {
     struct child_fds fds; /* what QEMU gets; borrowed */
     int owned[16];        /* closed at the end: QEMU has its own */
     unsigned owned_count;
+    int kernel; /* of these, one that QEMU reads once; -1: none */
     struct snapshot snapshot;
     int state; /* where QEMU reads it: a snapshot's file, or a stream; owned, -1: none */
     enum monitor_stage stage;
@@ -146,6 +147,13 @@ static int check_kernel(struct load *l, int fd)
     return r;
 }
 
+static bool is_elf(int fd)
+{
+    char magic[4];
+
+    return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) && memcmp(magic, "\177ELF", sizeof(magic)) == 0;
+}
+
 static int take_kernel(struct load *l)
 {
     struct machine *m = &l->s->machine;
@@ -159,6 +167,8 @@ static int take_kernel(struct load *l)
     int r = check_kernel(l, kernel);
     if (r < 0)
         return r;
+    if (m->boot == MONITOR_BOOT_LINUX && !is_elf(kernel))
+        l->kernel = kernel;
     m->kernel_fd = give(l, &kernel);
     if (l->where.initrd >= 0) {
         struct stat st;
@@ -525,10 +535,17 @@ static int launch(struct load *l)
     if (r >= 0)
         r = child_launch(&s->child, &words, r, &l->fds, &l->err);
     for (unsigned i = 0; i < l->owned_count; i++)
-        close_fd(l->owned[i]);
+        if (l->owned[i] != l->kernel)
+            close_fd(l->owned[i]);
     l->stage = MONITOR_STAGE_EMULATOR;
     supervisor_connect(s, qmp);
-    return r < 0 ? r : qmp_greet(&s->qmp, GREETING_MS, &l->err);
+    if (r >= 0)
+        r = qmp_greet(&s->qmp, GREETING_MS, &l->err);
+    /* QEMU has a bzImage in memory of its own by now, and this copy open for ever (an ELF file it maps) */
+    if (r == 0 && l->kernel >= 0 && ftruncate(l->kernel, 0) < 0)
+        r = error_set_errno(&l->err, errno, "INTERNAL", "kernel");
+    l->kernel = close_fd(l->kernel);
+    return r;
 }
 
 /* What QEMU wrote on its way out says more than that it is gone. */
@@ -621,7 +638,7 @@ void load_answer_ready(struct supervisor *s)
 
 bool load_guest(struct supervisor *s, struct monitor_message *m)
 {
-    struct load l = {.s = s, .message = m, .request = &m->load, .state = -1};
+    struct load l = {.s = s, .message = m, .request = &m->load, .kernel = -1, .state = -1};
 
     note_time(s, 0);
     monitor_load_layout(&m->load, &l.where);
