@@ -258,6 +258,7 @@ static int run_at(int vcpu, struct kvm_run *run, uint64_t tables, uint64_t code)
 
     if (ioctl(vcpu, KVM_GET_SREGS, &s) < 0)
         return -errno;
+    s.tr.type = direct_tss_type(); /* KVM shows a busy one whatever it was given */
     s.cr3 = tables;
     if (ioctl(vcpu, KVM_SET_SREGS, &s) < 0 || ioctl(vcpu, KVM_SET_REGS, &regs) < 0)
         return -errno;

@@ -24,8 +24,10 @@
 #include "vmm/probe.h"
 #include "vmm/vm.h"
 
-enum { CODE = 0x100000, MEMORY = 2 << 20, TURNS = 1000, TRIES = 3, EMULATED_FACTOR = 30 };
-#define EMULATED_PS UINT64_C(50000) /* and at least this: a loop of two instructions takes no processor 50 ns */
+enum { CODE = 0x100000, MEMORY = 2 << 20, TURNS = 2000, TRIES = 3, EMULATED_FACTOR = 30 };
+/* And at least this: a loop of two instructions takes no processor 200 ns. What disturbs a measurement is divided by
+ * the turns: half a millisecond in each of three runs would be needed. */
+#define EMULATED_PS UINT64_C(200000)
 
 /* dec ecx; jnz; out %al, 0x80; jmp back to the out */
 static const uint8_t code[] = {0xff, 0xc9, 0x75, 0xfc, 0xe6, 0x80, 0xeb, 0xfc};

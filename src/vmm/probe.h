@@ -26,7 +26,7 @@ struct kvm_probe {
 
 const char *kvm_flavour_name(enum kvm_flavour flavour); /* "vmx", "svm", "pvm", "unknown" */
 
-/* kvm_fd: /dev/kvm, borrowed. vhost_net is left to the caller. Takes about 5 ms on PVM, 1 ms elsewhere. */
+/* kvm_fd: /dev/kvm, borrowed. vhost_net is left to the caller. Takes about 15 ms on PVM, 1 ms elsewhere. */
 int kvm_probe(int kvm_fd, struct kvm_probe *ret, struct error **err);
 
 /* coracle-vmm --probe: opens the devices, prints one line of JSON. Returns main()'s status: 0 also without KVM. */
