@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <x86intrin.h>
 
 #include "abi/boot.h"
 #include "base/cleanup.h"
@@ -103,6 +104,26 @@ static int set_cpuid(const struct vm *vm, int vcpu_fd, unsigned index, struct er
     return 0;
 }
 
+/*
+ * The guest's TSC is the host's: a unikernel is told the time and tells its deadlines in it (abi/boot.h). KVM starts it
+ * at 0 with VT-x and SVM; on PVM it is the host's anyway. Kernels before 5.16 have only the MSR, which is less exact.
+ */
+static void share_tsc(int vcpu_fd)
+{
+    const uint64_t none = 0;
+    const struct kvm_device_attr offset = {
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uint64_t)(uintptr_t)&none};
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry tsc;
+    } msr = {.head.nmsrs = 1, .tsc.index = 0x10};
+
+    if (ioctl(vcpu_fd, KVM_SET_DEVICE_ATTR, &offset) == 0)
+        return;
+    msr.tsc.data = __rdtsc();
+    ioctl(vcpu_fd, KVM_SET_MSRS, &msr); /* PVM refuses it, and does not need it */
+}
+
 static int create_vcpu(struct vm *vm, unsigned index, struct vm_vcpu *ret, struct error **err)
 {
     ret->fd = ioctl(vm->vm_fd, KVM_CREATE_VCPU, index);
@@ -113,6 +134,8 @@ static int create_vcpu(struct vm *vm, unsigned index, struct vm_vcpu *ret, struc
         ret->run = NULL;
         return kvm_error(err, "mapping the vCPU's run area");
     }
+    if (!vm->shape.ring0)
+        share_tsc(ret->fd);
     return set_cpuid(vm, ret->fd, index, err);
 }
 

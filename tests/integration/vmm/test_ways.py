@@ -216,6 +216,22 @@ def test_ping_and_iperf():
     guest.stop()
 
 
+def test_idle_costs_nothing():
+    """Also on a KVM whose guests have a TSC of their own: a deadline in the wrong one would wake it all the time."""
+    guest = Guest("iperf", "-s")
+    time.sleep(1)
+
+    def ticks():
+        with open(f"/proc/{guest.process.pid}/stat", encoding="utf-8") as f:
+            return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+    before = ticks()
+    time.sleep(3)
+    used = ticks() - before
+    print(f"{used} of 300 ticks of processor time while idle", flush=True)
+    assert used <= 15 * (2 if SLOWNESS > 1 else 1), used
+    guest.stop()
+
+
 def connect_many(address, many, rounds):
     """Echoes on many connections at once, ended in three ways; returns how many."""
     for _ in range(rounds):
