@@ -93,6 +93,28 @@ if [ -r "$UNIKERNEL" ]; then
     TEXT=$(awk '$1 == "all" {print $2}' <<<"$OUT")
     [ "$TEXT" -le "$KERNEL_TEXT" ] && [ "$TEXT" -gt $((KERNEL_TEXT * 95 / 100)) ] || _fail "text $TEXT of $KERNEL_TEXT"
 
+    case_is "an element: the same file in both, and no network stack in the unikernel"
+    run coracle build forward --for container -o "$WORK/f.tar"
+    expect_status 0
+    unpack "$WORK/f.tar"
+    run "$WORK/root/forward" --ports nosuch,none 1.2.3.0/24=0@02:00:00:00:00:01
+    expect_err 'interface "nosuch"'
+    run coracle build forward --for unikernel.kvm -o "$WORK/f.tar" --explain
+    expect_status 0
+    expect_out_like 'elements:forward +[0-9]+.* 1-forward \(nfv_forward\)'
+    expect_no_out "lwip:"
+    cat >"$WORK/mirror.c" <<'C'
+#include "nfv/element.h"
+static int init(void *s, const struct nfv_port *p, int c, char *const *v, const char **e) { (void)s; (void)p; (void)c; (void)v; (void)e; return 0; }
+static void process(void *s, struct nfv_packet *p, unsigned n) { ++*(uint64_t *)s; for (unsigned i = 0; i < n; i++) p[i].out = p[i].in; }
+static const uint64_t *counters(const void *s) { return s; }
+static const char *const names[] = {"batches"};
+const struct nfv_element nfv_element = {NFV_ELEMENT_VERSION, 1, "mirror", "", 8, init, process, 1, 0, names, counters};
+C
+    run coracle build mirror.c --for unikernel.kvm -o "$WORK/f.tar" --explain
+    expect_status 0
+    expect_no_out "elements:forward"
+
     case_is "what a unikernel does not have"
     printf '#include <stdio.h>\nint nf_main(int c, char **v);\nint nf_main(int c, char **v) { (void)v; return printf("%%d", c); }\n' >"$WORK/libc.c"
     run coracle build libc.c --for unikernel.kvm -o "$WORK/no.tar"
