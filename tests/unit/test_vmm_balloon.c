@@ -152,8 +152,8 @@ static void hostile_15_balloon_request_too_long(void **state)
     struct driver v;
 
     make_balloon(&v);
-    for (unsigned i = 0; i < 60; i++) /* the same memory, again and again */
-        s[i] = (struct driver_segment){0, DRIVER_MEMORY, false};
+    for (unsigned i = 0; i < 60; i++)                                    /* the same memory, again and again */
+        s[i] = (struct driver_segment){PAGES, PAGE_COUNT * PAGE, false}; /* zeroes: page 0, a million times */
     driver_offer(&v, INFLATE, s, 60);
     driver_run(&v);
     assert_true(driver_stopped(&v));

@@ -407,6 +407,15 @@ static void hostile_16_headers(void **state)
     bad = h, bad.type = 2;
     send_raw(&b, &bad, sizeof(bad), 0);
     expect(&b, VSOCK_RESET);
+    uint32_t port;
+    int fd = open_stream(&b, &port);
+    bad = header(&b, VSOCK_DATA, 9, port, 4), bad.type = 2; /* a stream's data as something else */
+    send_raw(&b, &bad, sizeof(bad), 4);
+    expect(&b, VSOCK_RESET);
+    char byte;
+    assert_int_equal(read(fd, &byte, 1), -1);
+    close(fd);
+    expect(&b, VSOCK_SHUTDOWN);
     for (unsigned op = 0; op < 70000; op += 13) {
         bad = h, bad.operation = (uint16_t)op;
         if (bad.operation == VSOCK_RESET)
