@@ -3,6 +3,7 @@
  * The guest's struct boot_setup, carried out as the register writes it stands for: the same state machine checks the
  * same values, so there is no second way into a device. The guest's memory is read once.
  */
+#include <stddef.h>
 #include <string.h>
 
 #include "abi/boot.h"
@@ -55,7 +56,7 @@ static uint32_t set_up(struct device *d, const struct boot_setup *s)
 
 void device_setup(struct vm *vm, uint64_t address)
 {
-    struct boot_setup *at = guest_memory_at(&vm->ram.memory, address, sizeof(*at));
+    uint8_t *at = guest_memory_at(&vm->ram.memory, address, sizeof(struct boot_setup)); /* of any alignment */
     struct boot_setup setup;
 
     if (!at)
@@ -63,5 +64,5 @@ void device_setup(struct vm *vm, uint64_t address)
     memcpy(&setup, at, sizeof(setup));
     if (setup.device < vm->device_count)
         setup.status = set_up(vm->devices[setup.device], &setup);
-    memcpy(&at->status, &setup.status, sizeof(at->status));
+    memcpy(at + offsetof(struct boot_setup, status), &setup.status, sizeof(setup.status));
 }
