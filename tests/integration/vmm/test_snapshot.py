@@ -107,13 +107,15 @@ def answers(i):
 
 def guest_memory(m):
     """Host address of the guest's memory, which lies in several mappings side by side."""
-    with open(f"/proc/{m.pid}/maps", encoding="utf-8") as f:
-        maps = [tuple(int(x, 16) for x in line.split()[0].split("-")) for line in f]
-    for n, (low, high) in enumerate(maps):
-        for more in maps[n + 1:]:
-            high = more[1] if more[0] == high else high
-        if low % (2 << 20) == 0 and high - low >= MEMORY:  # the kernel aligns what could be huge pages
-            return low
+    with open(f"/proc/{m.pid}/maps", encoding="utf-8") as f, open(f"/proc/{m.pid}/mem", "rb") as memory:
+        for line in f:
+            low = int(line.split("-")[0], 16)
+            try:
+                memory.seek(low + 0x1000)
+                if memory.read(8) == b"Coracle1":  # struct boot_info
+                    return low
+            except (OSError, OverflowError, ValueError):
+                pass
     raise AssertionError("no guest memory")
 
 
