@@ -13,13 +13,15 @@
 struct direct_boot {
     const struct elf_image *image;
     const uint8_t *file;    /* what image describes */
-    int fd;                 /* the same, to be mapped where that saves memory; -1: everything is copied */
     const char *parameters; /* boot parameters; at most BOOT_PARAMETERS_SIZE - 1 bytes */
     struct boot_info info;  /* magic, version, memory and free_start are filled here; the rest by the caller */
 };
 
 /* Loads the image and writes tables and boot pages. vCPU registers are set by direct_boot_registers(). */
 int direct_boot_memory(const struct guest_memory *ram, const struct direct_boot *boot, struct error **err);
+
+/* Makes present what a guest touches before it answers: part of direct_boot_memory(), and for a restored guest. */
+void direct_boot_hot_pages(const struct guest_memory *ram, uint64_t free_start);
 
 /* Special registers and local APIC of the boot processor; what they are depends on no guest. vcpu: KVM vCPU descriptor. */
 int direct_boot_processor(int vcpu, struct error **err);

@@ -129,8 +129,7 @@ static int fill_info(struct vm *vm, struct boot_info *info, struct error **err)
 static int load_direct(struct machine *m, const uint8_t *file, size_t size, const struct machine_load *load,
                        struct error **err)
 {
-    struct direct_boot boot = {
-        .parameters = load->parameters, .file = file, .fd = m->memory_shared ? -1 : load->kernel_fd};
+    struct direct_boot boot = {.parameters = load->parameters, .file = file};
     struct vm *vm = m->vm;
     struct elf_image image;
     int r = elf_read(file, size, vm->ram.memory.bytes, 0, &image, err);
@@ -234,8 +233,10 @@ static int restore(struct machine *m, const struct machine_load *load, struct er
         r = snapshot_map(load->kernel_fd, &header, &vm->ram, err);
     if (r == 0)
         r = restore_devices(vm, &header, err);
-    if (r == 0)
+    if (r == 0) {
+        direct_boot_hot_pages(&vm->ram.memory, header.free_start);
         r = snapshot_processor(vm->vcpu_fd, &header, err);
+    }
     return r < 0 ? r : renew(vm, load, header.free_start, err);
 }
 
