@@ -57,6 +57,7 @@ static void send_status(int fd)
         .paused = self.paused,
         .generation = shared ? (uint32_t)__atomic_load_n(&shared->generation, __ATOMIC_RELAXED) : 0,
         .exits = __atomic_load_n(&c->pio, __ATOMIC_RELAXED) + __atomic_load_n(&c->mmio, __ATOMIC_RELAXED),
+        .exits_data = __atomic_load_n(&c->data, __ATOMIC_RELAXED),
         .memory_bytes = m->vm->ram.memory.bytes,
         .balloon_bytes = m->balloon ? balloon_actual(m->balloon) : 0,
         .boot_ns = ready ? ready - self.begun_ns : 0,

@@ -91,12 +91,15 @@ static struct device *device_at(struct vm *vm, uint64_t address, uint64_t *ret_o
     return vm->devices[index];
 }
 
-static void handle_mmio(struct vm *vm, struct kvm_run *run)
+static void handle_mmio(struct vm *vm, struct kvm_run *run, struct vcpu_counters *counters)
 {
     unsigned length = run->mmio.len <= 8 ? run->mmio.len : 8;
     uint64_t offset = 0, value = 0;
     struct device *device = device_at(vm, run->mmio.phys_addr, &offset);
 
+    counters->mmio++;
+    if (device && (offset == REG_QUEUE_NOTIFY || offset == REG_INTERRUPT_STATUS || offset == REG_INTERRUPT_ACK))
+        counters->data++;
     if (run->mmio.is_write) {
         memcpy(&value, run->mmio.data, length);
         if (device)
@@ -306,8 +309,7 @@ bool vcpu_handle_exit(struct vm *vm, const struct vm_vcpu *cpu, const struct vcp
         counters->pio++;
         return vm->shape.ring0 ? pc_port(vm, cpu->run, callbacks, ret) : handle_port(vm, callbacks, counters, ret);
     case KVM_EXIT_MMIO:
-        counters->mmio++;
-        handle_mmio(vm, cpu->run);
+        handle_mmio(vm, cpu->run, counters);
         return true;
     case KVM_EXIT_SHUTDOWN:
     case KVM_EXIT_SYSTEM_EVENT:

@@ -23,6 +23,7 @@ struct vcpu_result {
 
 struct vcpu_counters {
     uint64_t idle, mmio, pio, other, interrupted;
+    uint64_t data; /* of mmio: what a driver does for each packet or interrupt, where it is not spared that */
 };
 
 /* What the guest says through its ports, told on the vCPU's thread. NULL: not told. */

@@ -19,7 +19,7 @@ import tempfile
 import time
 
 import monitor
-from monitor import DONE, FAILED, LOGS, NET, NET_VHOST_USER, PAUSE, RESUME, SNAPSHOT, WAIT
+from monitor import DONE, FAILED, LOGS, NET, NET_VHOST_USER, PAUSE, RESUME, SNAPSHOT, STATUS, WAIT
 
 VMM, STATIC, IMAGE, BACKEND = map(os.path.abspath, sys.argv[1:5])
 NETNS = f"wire{os.getpid()}"
@@ -164,7 +164,11 @@ def test_a_new_back_end_takes_over():
     with connect(path) as s:
         r = m.load(IMAGE, parameters, LOGS | WAIT, nics=[nic], taps=[s.fileno()])
     assert r.type == DONE, (r, m.log())
+    before = m.control(STATUS)
     traffic("supervised vhost-user")
+    after = m.control(STATUS)
+    print(f"exits: {after.exits - before.exits}, of them for data {after.exits_data - before.exits_data}")
+    assert after.exits_data == before.exits_data, (before, after)
     with open(os.path.join(WORK, "snapshot"), "wb") as f:
         r = m.control(SNAPSHOT, fds=[f.fileno()])
     assert r.type == FAILED and "vhost-user" in r.detail, r
