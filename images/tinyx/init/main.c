@@ -25,8 +25,9 @@
 #include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -195,6 +196,26 @@ static uint64_t boot_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* Tells systemd, which holds back the ssh server until keys and addresses are there. */
+static void notify_service_manager(void)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (!path || !*path || strlen(path) >= sizeof(address.sun_path))
+        return;
+    strcpy(address.sun_path, path);
+    if (*path == '@')
+        address.sun_path[0] = '\0';
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    (void)!sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&address,
+                  (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
+    close(fd);
+}
+
 static void start(uint64_t begun)
 {
     int status = config.argument_count ? application_start(&config, &application) : 0;
@@ -206,6 +227,7 @@ static void start(uint64_t begun)
         return;
     }
     agent_report("ready");
+    notify_service_manager();
     say("ready after %llu ms, %llu of them its own", (unsigned long long)boot_ms(),
         (unsigned long long)(boot_ms() - begun));
 }

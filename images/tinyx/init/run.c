@@ -130,7 +130,9 @@ int run_program(char *const *arguments)
 static void ssh_renew(bool restored)
 {
     static char *const forget[] = {"sh", "-c", "rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub", NULL};
-    static char *const make[] = {"ssh-keygen", "-q", "-A", NULL};
+    /* one kind, the one that takes no time to make */
+    static char *const make[] = {"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/etc/ssh/ssh_host_ed25519_key",
+                                 NULL};
     static char *const restart[] = {"systemctl", "--no-block", "restart", "ssh.service", NULL};
 
     if (restored)

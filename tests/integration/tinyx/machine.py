@@ -140,6 +140,23 @@ class Machine:
         subprocess.run(["rm", "-rf", self.folder], check=False)
 
 
+def ssh_words(network, key, *words):
+    return network.words("ssh", "-i", key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
+                         "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+                         f"root@{GUEST4}", *words)
+
+
+def ssh(network, key, command):
+    """The server may still be starting when the application serves already."""
+    for _ in range(60):
+        result = subprocess.run(ssh_words(network, key, command), capture_output=True, text=True, timeout=120, check=False)
+        if "Connection refused" not in result.stderr:
+            break
+        time.sleep(0.5)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 def mmio(count):
     """The words by which a kernel without ACPI finds count virtio devices: microvm's places, the first bus first."""
     return " ".join(f"virtio_mmio.device=512@{0xfeb00000 + 512 * i:#x}:{5 + i}" for i in range(count))

@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import time
 
-from machine import GUEST4, GUEST6, HOST4, HOST6, MAC, Machine, Network, mmio, run, skip
+from machine import GUEST4, GUEST6, HOST4, HOST6, MAC, Machine, Network, mmio, run, skip, ssh, ssh_words
 
 BUILD_TINYX, BUILD = sys.argv[1], sys.argv[2]
 UNAVAILABLE = 69
@@ -56,7 +56,7 @@ def boots_and_serves(network, folder, key):
         print(f"create to RST {rst:.3f} s, to SYN-ACK {syn_ack:.3f} s; {ready}")
         machine.wait_agent("hello 1", 10)
         machine.wait_agent("ready", 10)
-        memory_of(ssh(network, "cat /proc/meminfo"), "idle")
+        memory_of(ssh(network, f"{work}/key", "cat /proc/meminfo"), "idle")
         run(*network.words("ping", "-c", "3", "-i", "0.2", "-W", "5", GUEST4))
         run(*network.words("ping", "-6", "-c", "3", "-i", "0.2", "-W", "5", GUEST6))
         for words in (["-c", GUEST4], ["-c", GUEST4, "-R"], ["-c", GUEST6, "-V"], ["-c", GUEST6, "-V", "-R"]):
@@ -64,8 +64,8 @@ def boots_and_serves(network, folder, key):
             bits = int(out.strip().splitlines()[-1].split(",")[-1])
             print(f"iperf {' '.join(words)}: {bits / 1e6:.0f} Mbit/s")
             assert bits > 1e6, out
-        assert memory_of(ssh(network, "cat /proc/meminfo"), "after serving") <= USED_MAX_KB
-        assert ssh(network, "hostname").strip() == "first"
+        assert memory_of(ssh(network, f"{work}/key", "cat /proc/meminfo"), "after serving") <= USED_MAX_KB
+        assert ssh(network, f"{work}/key", "hostname").strip() == "first"
         assert "Permission denied" in ssh_denied(network)
         machine.agent.send(b"poweroff\n")
         machine.wait_end(20)
@@ -82,25 +82,8 @@ def start(network, folder, words, *more):
                              "-object", "rng-builtin,id=r", "-device", "virtio-rng-device,bus=virtio-mmio-bus.1,rng=r", *more])
 
 
-def ssh_words(network, *words, identity="key"):
-    return network.words("ssh", "-i", f"{work}/{identity}", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20",
-                         "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-                         f"root@{GUEST4}", *words)
-
-
-def ssh(network, command):
-    """The server may still be starting when the application serves already."""
-    for _ in range(20):
-        result = subprocess.run(ssh_words(network, command), capture_output=True, text=True, timeout=60, check=False)
-        if "Connection refused" not in result.stderr:
-            break
-        time.sleep(0.5)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 def ssh_denied(network):
-    return subprocess.run(ssh_words(network, "true", identity="other"), capture_output=True, text=True, timeout=60, check=False).stderr
+    return subprocess.run(ssh_words(network, f"{work}/other", "true"), capture_output=True, text=True, timeout=60, check=False).stderr
 
 
 def memory_of(text, when):
@@ -167,7 +150,7 @@ def identify(machine, generation, name, address, mac, key):
 
 def who(network):
     """What must differ between guests: machine id, host name, host key, MAC, and what its random numbers are."""
-    text = ssh(network, "cat /etc/machine-id; hostname; cat /sys/class/net/eth0/address; cat /proc/sys/kernel/random/uuid; date +%s")
+    text = ssh(network, f"{work}/key", "cat /etc/machine-id; hostname; cat /sys/class/net/eth0/address; cat /proc/sys/kernel/random/uuid; date +%s")
     key = run(*network.words("ssh-keyscan", "-T", "20", "-t", "ed25519", GUEST4))
     machine_id, name, mac, random, now = text.split()
     assert abs(int(now) - time.time()) < 30, "the clock is not the present time"
