@@ -140,6 +140,18 @@ class Machine:
         subprocess.run(["rm", "-rf", self.folder], check=False)
 
 
+def iperf(network, *words):
+    """Debian's client against the guest; prints the rate. On a busy machine a second may pass without a report: again."""
+    for _ in range(3):
+        lines = run(*network.words("iperf", *words, "-t", "2", "-y", "C"), timeout=120).strip().splitlines()
+        if lines:
+            bits = int(lines[-1].split(",")[-1])
+            print(f"iperf {' '.join(words)}: {bits / 1e6:.0f} Mbit/s", flush=True)
+            assert bits > 1e5, lines
+            return
+    raise AssertionError(f"iperf {' '.join(words)} reported nothing")
+
+
 def ssh_words(network, key, *words):
     return network.words("ssh", "-i", key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
                          "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The standard VM: a Debian disk made by build-standardvm, booted by firmware and boot loader as q35 under QEMU's emulation,
-told who it is by a metadata disk; pinged, loaded by iperf, entered with a key, switched off through ACPI. And a breakdown
+told who it is by a metadata disk; pinged, loaded by iperf, entered with a key, switched off by its agent. And a breakdown
 of its cold boot: firmware, boot loader, kernel, user space.
 
 Slow (Debian is downloaded and installed, then booted by an emulated processor). DISK: a disk that exists, in place of one
@@ -9,13 +9,12 @@ built here.
 """
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-from machine import GUEST4, HOST4, MAC, Machine, Network, run, skip, ssh
+from machine import GUEST4, HOST4, MAC, Machine, Network, iperf, run, skip, ssh
 
 BUILD_STANDARDVM, CIDATA, BUILD = sys.argv[1:4]
 UNAVAILABLE = 69
@@ -36,7 +35,7 @@ def boot(network, disk):
         "-drive", f"file={disk},format=qcow2,if=none,id=d0,snapshot=on", "-device", "virtio-blk-pci,drive=d0,bootindex=0",
         "-drive", f"file={work}/cidata,format=raw,if=none,id=d1,readonly=on", "-device", "virtio-blk-pci,drive=d1",
         "-netdev", "tap,id=n0,ifname=t0,script=no,downscript=no,vnet_hdr=on", "-device", f"virtio-net-pci,netdev=n0,mac={MAC},romfile=",
-        "-object", "rng-builtin,id=r", "-device", "virtio-rng-pci,rng=r", "-qmp", f"unix:{work}/qmp,server=on,wait=off"])
+        "-object", "rng-builtin,id=r", "-device", "virtio-rng-pci,rng=r"])
     try:
         rst = machine.first_answer(9, 400)
         syn_ack = machine.first_answer(5001, 400)
@@ -44,11 +43,11 @@ def boot(network, disk):
         machine.wait_agent("ready", 60)
         run(*network.words("ping", "-c", "3", "-i", "0.2", "-W", "5", GUEST4))
         for words in (["-c", GUEST4], ["-c", GUEST4, "-R"]):
-            out = run(*network.words("iperf", *words, "-t", "1", "-y", "C"), timeout=60)
-            print(f"iperf {' '.join(words)}: {int(out.strip().splitlines()[-1].split(',')[-1]) / 1e6:.0f} Mbit/s")
+            iperf(network, *words)
         assert ssh(network, f"{work}/key", "hostname").strip() == "svm"
         report(network, machine.begun, rst, syn_ack)
-        ask_power_button(f"{work}/qmp")
+        machine.agent.setblocking(True)
+        machine.agent.sendall(b"poweroff\n")
         machine.wait_end(120)
     finally:
         if machine.process.poll() is None:
@@ -66,13 +65,6 @@ def report(network, begun, rst, syn_ack):
     before = now - begun - up
     print(f"create to RST {rst:.1f} s, to SYN-ACK {syn_ack:.1f} s: firmware and boot loader {before:.1f} s, kernel {kernel:.1f} s, "
           f"user space to the application {syn_ack - before - kernel:.1f} s")
-
-
-def ask_power_button(path):
-    with socket.socket(socket.AF_UNIX) as s:
-        s.connect(path)
-        s.sendall(b'{"execute": "qmp_capabilities"}\n{"execute": "system_powerdown"}\n')
-        time.sleep(1)
 
 
 def main():
