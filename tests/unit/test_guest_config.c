@@ -117,6 +117,7 @@ static void refuses_what_is_wrong(void **state)
         "ssh.user=",
         "ssh.key=",
         "ssh.key=a%0Ab",
+        "ssh.key=a%00b",
         "directory=srv",
         "user=root",
         "user=1:",
