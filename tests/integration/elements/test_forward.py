@@ -362,8 +362,8 @@ def test_wrong_arguments():
 
 
 if __name__ == "__main__":
-    set_up()
     try:
+        set_up()
         test_wrong_arguments()
         forwarder = Forwarder(*ROUTES)
         for name, test in list(globals().items()):

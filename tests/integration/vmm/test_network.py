@@ -247,8 +247,8 @@ def test_nonsense_is_told():
 
 
 if __name__ == "__main__":
-    set_up()
     try:
+        set_up()
         for name, test in list(globals().items()):
             if name.startswith("test_") and (len(sys.argv) < 4 or name in sys.argv[3:]):
                 test()
