@@ -25,6 +25,7 @@ enum word_kind {
     WORD_INSTANCE,
     WORD_IMAGE,
     WORD_NETWORK,
+    WORD_SNAPSHOT,
     WORD_OPERATION,
     WORD_FILE,
     WORD_DIRECTORY,

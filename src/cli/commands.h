@@ -22,6 +22,9 @@ extern const struct command command_operation_ls, command_operation_inspect, com
 /* image.c */
 extern const struct command command_image_ls, command_image_import, command_image_pull, command_image_inspect,
     command_image_rm;
+/* snapshot.c */
+extern const struct command command_snapshot_ls, command_snapshot_create, command_snapshot_restore, command_snapshot_rm;
+
 /* network.c */
 extern const struct command command_network_ls, command_network_create, command_network_inspect, command_network_rm;
 /* apply.c */

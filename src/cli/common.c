@@ -191,6 +191,25 @@ static int signal_number(const char *name)
     return SIGKILL;
 }
 
+int remove_named(struct cli *cli, const struct args *args, const char *base, const char *what)
+{
+    struct outcome outcome = {0};
+    struct error *one = NULL;
+
+    for (size_t i = 0; i < args->word_count; i++) {
+        auto_free char *encoded = text_percent(args->words[i]), *path = text_printf("%s/%s", base, encoded);
+        auto_free char *sentence = text_printf("%s %s removed", what, args->words[i]);
+
+        if (api_call(cli, "DELETE", path, NULL, NULL, &one) < 0) {
+            outcome_error(cli, &outcome, &one);
+            continue;
+        }
+        outcome_add(&outcome, json_pack("{s:s}", "name", args->words[i]));
+        report_done(cli, args->words[i], sentence);
+    }
+    return outcome_end(cli, &outcome, args->word_count);
+}
+
 int exit_status_of(const json_t *exit)
 {
     const json_t *status = json_object_get(exit, "status"), *signal_name = json_object_get(exit, "signal");

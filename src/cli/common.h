@@ -43,6 +43,9 @@ void outcome_error(const struct cli *cli, struct outcome *outcome, struct error 
 /* Prints the JSON form (one object for one name, a list for several) and returns the exit status. */
 int outcome_end(const struct cli *cli, struct outcome *outcome, size_t names);
 
+/* DELETEs each word of args; base is the collection's path, what names the kind: "network a removed". */
+int remove_named(struct cli *cli, const struct args *args, const char *base, const char *what);
+
 /* The exit status a shell would show for INSTANCE's "exit" member; -1 when it has none. */
 int exit_status_of(const json_t *exit);
 

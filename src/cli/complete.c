@@ -94,6 +94,9 @@ static void offer_kind(struct cli *cli, const char *typed, enum word_kind kind, 
     case WORD_NETWORK:
         offer_names(cli, typed, "/v1/networks", "name", "ipv4");
         break;
+    case WORD_SNAPSHOT:
+        offer_names(cli, typed, "/v1/snapshots", "name", "technology");
+        break;
     case WORD_OPERATION:
         offer_names(cli, typed, "/v1/operations", "id", "operation");
         break;

@@ -117,21 +117,7 @@ static int run_inspect(struct cli *cli, const struct args *args, struct error **
 
 static int run_rm(struct cli *cli, const struct args *args, struct error **err)
 {
-    struct outcome outcome = {0};
-    struct error *one = NULL;
-
-    for (size_t i = 0; i < args->word_count; i++) {
-        auto_free char *path = text_path("/v1/networks/%s", args->words[i]);
-        auto_free char *sentence = text_printf("network %s removed", args->words[i]);
-
-        if (api_call(cli, "DELETE", path, NULL, NULL, &one) < 0) {
-            outcome_error(cli, &outcome, &one);
-            continue;
-        }
-        outcome_add(&outcome, json_pack("{s:s}", "name", args->words[i]));
-        report_done(cli, args->words[i], sentence);
-    }
-    return outcome_end(cli, &outcome, args->word_count);
+    return remove_named(cli, args, "/v1/networks", "network");
 }
 
 const struct command command_network_ls = {

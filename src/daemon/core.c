@@ -371,6 +371,7 @@ static void on_launcher(void *context, const struct host_facts *connected)
         core->facts = *connected;
         core->facts_known = true;
         networks_announce(core);
+        snapshots_sweep(core);
         slot_adopt(slot);
     } else {
         slot_lost(slot);
@@ -459,6 +460,8 @@ int core_open(sd_event *loop, const struct core_options *options, struct core **
     if (r >= 0)
         r = networks_open(core, err);
     if (r >= 0)
+        r = snapshots_open(core, err);
+    if (r >= 0)
         r = open_launcher(core, err);
     if (r >= 0)
         r = open_executors(core, err);
@@ -491,6 +494,7 @@ static void free_objects(struct core *core)
         instance_free(core->instances);
         core->instances = next;
     }
+    snapshots_close(core);
     while (core->networks) {
         struct network *next = core->networks->next;
         network_free(core->networks);
@@ -573,7 +577,7 @@ size_t core_image_users(struct core *core, const char *digest, const char **ret_
         if (n++ == 0 && ret_name)
             *ret_name = i->name;
     }
-    return n;
+    return n + snapshots_of_image(core, digest, n ? NULL : ret_name);
 }
 
 struct sqlite3 *core_database(struct core *core)

@@ -24,6 +24,7 @@
 struct core;
 struct instance;
 struct network;
+struct snapshot;
 struct operation;
 struct sd_event;
 
@@ -116,6 +117,16 @@ int core_terminate(struct core *, struct instance *, bool force, const struct co
                    struct operation **ret_operation, struct error **err);
 /* POST /v1/operations/{id}/cancel. OPERATION_NOT_FOUND; CONFLICTING_STATE when it has ended or cannot be cancelled. */
 int core_cancel(struct core *, const char *operation_id, struct operation **ret_operation, struct error **err);
+
+/* Snapshots users keep. create: {"name"} or NULL; an operation. restore: {"name"} or NULL; a new instance, started. */
+struct snapshot *core_snapshot_find(struct core *, const char *name, struct error **err);
+int core_snapshot_create(struct core *, struct instance *, const json_t *body, const struct core_times *,
+                         struct operation **ret, struct error **err);
+int core_snapshot_remove(struct core *, struct snapshot *, struct error **err); /* gone when it is committed */
+int core_snapshot_restore(struct core *, struct snapshot *, const json_t *body, const struct core_times *,
+                          struct instance **ret, struct operation **ret_op, struct error **err);
+void core_render_snapshot(const struct snapshot *, struct buffer *out);
+void core_render_snapshots(struct core *, struct buffer *out);
 
 int core_network_add(struct core *, const json_t *body, struct network **ret, struct error **err);
 int core_network_remove(struct core *, struct network *, struct error **err);

@@ -49,6 +49,7 @@ struct instance {
     int32_t pid;
     uint32_t uid_base;
     enum start_origin origin; /* of its latest start */
+    char snapshot[INSTANCE_ID_SIZE]; /* its first start comes from it; "": from the image */
     bool exited; /* the fields below hold */
     bool exit_known, exit_oom;
     int32_t exit_status; /* as of waitpid(2) */
@@ -198,6 +199,7 @@ struct core {
     size_t instance_count;
     struct strmap by_id, by_name;
     struct network *networks;
+    struct snapshot *snapshots;
     struct operation *operations;
     struct executor_slot slots[SLOT_MAX];
     size_t slot_count;
@@ -263,6 +265,16 @@ void instance_event(struct core *, struct instance *, enum instance_event);
 void instance_reason(struct instance *, const struct error *or_null);
 int instance_spec(const struct instance *, struct vnf_spec *ret,
                   struct error **err); /* the descriptor with the limits in force */
+
+/* snapshots.c */
+int snapshots_open(struct core *, struct error **err);
+void snapshots_close(struct core *);
+void snapshots_sweep(struct core *); /* the launcher is there: files nobody names go */
+size_t snapshots_of_image(struct core *, const char *digest, const char **ret_name);
+
+/* requests.c: core_create() of an instance whose first start comes from a snapshot's file. */
+int core_create_from(struct core *, const json_t *descriptor, const char *snapshot, const struct core_times *,
+                     struct instance **ret, struct operation **ret_op, struct error **err);
 
 /* networks.c */
 int networks_open(struct core *, struct error **err); /* makes "default" at the first start */

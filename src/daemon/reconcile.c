@@ -244,6 +244,20 @@ void instance_lost(struct core *core, struct instance *i)
 
 /* ---- start */
 
+static int plan_from_snapshot(const struct instance *i, struct launch_plan *plan, struct error **err)
+{
+    if (plan->machine.restorable) {
+        memcpy(plan->machine.snapshot, i->snapshot, sizeof(i->snapshot));
+        return 0;
+    }
+    plan_clear(plan);
+    error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY",
+              "the guest of %s cannot take a new identity here, so a restored one would be its twin",
+              i->technology->name);
+    error_hint(err, "unikernels can under coracle-vmm (a host with KVM), Linux guests with their agent");
+    return -ENOTSUP;
+}
+
 int instance_plan(struct core *core, struct instance *i, const struct vnf_spec *spec, struct launch_plan *ret,
                   struct error **err)
 {
@@ -260,7 +274,8 @@ int instance_plan(struct core *core, struct instance *i, const struct vnf_spec *
         return r;
     if (!i->stop_signal && image.config)
         i->stop_signal = image.config->stop_signal;
-    return driver->plan(spec, image.config, &core->facts, i->nics, i->nic_count, i->id, ret, err);
+    r = driver->plan(spec, image.config, &core->facts, i->nics, i->nic_count, i->id, ret, err);
+    return r < 0 || !i->snapshot[0] ? r : plan_from_snapshot(i, ret, err);
 }
 
 static int stored_plan(struct core *core, struct instance *i, struct launch_plan *ret, struct error **err)
@@ -329,6 +344,7 @@ void instance_runs(struct core *core, struct instance *i, const struct message_s
     i->pid = m->pid;
     i->uid_base = m->uid_base;
     i->origin = m->origin;
+    i->snapshot[0] = '\0'; /* from now on it begins as its image does */
     i->exited = false;
     i->started_ns = realtime_ns();
     i->running_since_ns = monotonic_ns();

@@ -175,7 +175,7 @@ static void announce(struct core *core, struct instance *i, struct operation *op
 }
 
 static int create(struct core *core, const json_t *descriptor, struct vnf_spec *spec, bool start,
-                  const struct core_times *times, struct instance **ret, struct operation **ret_op, struct error **err)
+                  const char *snapshot, const struct core_times *times, struct instance **ret, struct operation **ret_op, struct error **err)
 {
     uint64_t begun = monotonic_ns();
     struct operation *op = NULL;
@@ -184,6 +184,7 @@ static int create(struct core *core, const json_t *descriptor, struct vnf_spec *
 
     if (r < 0)
         return r;
+    snprintf(i->snapshot, sizeof(i->snapshot), "%s", snapshot);
     if (start) {
         op = begin(core, OPERATION_INSTANTIATE, i, STAGE_START, NULL, times);
         if (!op)
@@ -213,8 +214,9 @@ static int create(struct core *core, const json_t *descriptor, struct vnf_spec *
     return 0;
 }
 
-int core_create(struct core *core, const json_t *descriptor, bool start, const struct core_times *times,
-                struct instance **ret_instance, struct operation **ret_operation, struct error **err)
+static int create_parsed(struct core *core, const json_t *descriptor, bool start, const char *snapshot,
+                         const struct core_times *times, struct instance **ret_instance,
+                         struct operation **ret_operation, struct error **err)
 {
     struct vnf_spec spec;
     struct error *local = NULL;
@@ -222,10 +224,22 @@ int core_create(struct core *core, const json_t *descriptor, bool start, const s
 
     if (r < 0)
         return r;
-    r = create(core, descriptor, &spec, start, times, ret_instance, ret_operation, err ? err : &local);
+    r = create(core, descriptor, &spec, start, snapshot, times, ret_instance, ret_operation, err ? err : &local);
     error_free(local);
     spec_clear(&spec);
     return r;
+}
+
+int core_create(struct core *core, const json_t *descriptor, bool start, const struct core_times *times,
+                struct instance **ret_instance, struct operation **ret_operation, struct error **err)
+{
+    return create_parsed(core, descriptor, start, "", times, ret_instance, ret_operation, err);
+}
+
+int core_create_from(struct core *core, const json_t *descriptor, const char *snapshot, const struct core_times *times,
+                     struct instance **ret, struct operation **ret_op, struct error **err)
+{
+    return create_parsed(core, descriptor, true, snapshot, times, ret, ret_op, err);
 }
 
 /* ---- check */

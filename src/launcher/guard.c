@@ -28,6 +28,7 @@
 #include "netlink/netlink.h"
 
 #define GUARD_TABLE "coracle2"
+enum { GUARD_GENERATION = 2 }; /* the number in the table's name */
 
 enum {
     BUCKETS = 1024,
@@ -412,6 +413,14 @@ static bool present(struct guard *g)
     return h->nlmsg_type != NLMSG_ERROR || e->error == 0;
 }
 
+/* Tables of former releases would go on dropping what they do not know: they go in the same transaction. Declared
+ * before, so that one that is not there is no error. */
+static void drop_former(struct buffer *text)
+{
+    for (int n = 1; n < GUARD_GENERATION; n++)
+        buffer_printf(text, "table bridge coracle%d {\n}\ndelete table bridge coracle%d\n", n, n);
+}
+
 int guard_open(int netns_fd, struct guard **ret_guard, struct error **err)
 {
     auto_error struct error *refused = NULL;
@@ -428,6 +437,7 @@ int guard_open(int netns_fd, struct guard **ret_guard, struct error **err)
         free(g);
         return r;
     }
+    drop_former(&text);
     buffer_text(&text, guard_rules);
     g->holds = present(g) || nft_run(netns_fd, &text, "fabric", &refused) == 0;
     if (!g->holds)

@@ -45,6 +45,7 @@ struct job {
 
 struct launcher {
     struct options options;
+    int snapshots_fd; /* STATE/snapshots */
     int run_fd, instances_fd, logs_fd, layers_fd,
         tmp_fd; /* RUN, RUN/instances, STATE/logs, images/layers, images/tmp */
     struct runtime *runtime;

@@ -17,7 +17,11 @@
 #include "launcher/metadata.h"
 #include "monitor/monitor_client.h"
 
-enum { PREPARE_TIMEOUT_MS = 10000, LOAD_TIMEOUT_MS = 20000, GUEST_CID = 3 }; /* the first a guest may have (virtio 1.2, 5.10.4) */
+enum {
+    PREPARE_TIMEOUT_MS = 10000,
+    LOAD_TIMEOUT_MS = 20000,
+    GUEST_CID = 3
+}; /* the first a guest may have (virtio 1.2, 5.10.4) */
 
 static const char kernel_path[] = "boot/kernel", initrd_path[] = "boot/initrd";
 static const struct {

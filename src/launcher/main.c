@@ -25,6 +25,7 @@
 #include "launcher/instance.h"
 #include "launcher/pool.h"
 #include "launcher/run_files.h"
+#include "launcher/snapshots.h"
 #include "launcher/templates.h"
 #include "launcher/uplink.h"
 
@@ -80,6 +81,8 @@ static int open_state(struct launcher *l, struct error **err)
     r = open_top(l->options.state_dir, l->options.gid, &state, err);
     if (r == 0)
         r = directory_open(state, "logs", 0700, &l->logs_fd, err);
+    if (r == 0)
+        r = snapshots_open(l, state, err);
     if (r == 0)
         r = directory_open(state, "images", 0750, &images, err);
     if (r == 0)

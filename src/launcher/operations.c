@@ -16,6 +16,7 @@
 #include "launcher/files.h"
 #include "launcher/instance.h"
 #include "launcher/pool.h"
+#include "launcher/snapshots.h"
 #include "monitor/monitor_client.h"
 
 enum { MONITOR_TIMEOUT_MS = 5000 };
@@ -240,6 +241,15 @@ static int operate_console(struct launcher *l, struct job *job, struct error **e
     return 1;
 }
 
+static int operate_snapshot(struct launcher *l, struct job *job, struct error **err)
+{
+    const struct message_snapshot *m = job->message.body;
+
+    if (!instance_id_valid(m->snapshot))
+        return error_set(err, EINVAL, "INVALID_VALUE", "a snapshot's file is not named by a UUID");
+    return snapshot_write(l, job->instance, m->snapshot, err);
+}
+
 /* ---- the end ---- */
 
 /* Ends executions, reads how the application ended, frees processes and network. keep_record: the
@@ -326,11 +336,12 @@ static const struct operation {
     bool running, known;
     int (*run)(struct launcher *l, struct job *job, struct error **err);
 } operations[MESSAGE_TYPE_COUNT] = {
-    [MESSAGE_SIGNAL] = {true, true, operate_signal},   [MESSAGE_PAUSE] = {true, true, operate_pause},
-    [MESSAGE_RESUME] = {true, true, operate_resume},   [MESSAGE_UPDATE] = {true, true, operate_update},
-    [MESSAGE_STATS] = {true, true, operate_stats},     [MESSAGE_EXEC] = {true, true, operate_exec},
-    [MESSAGE_CONSOLE] = {true, true, operate_console}, [MESSAGE_EXEC_SIGNAL] = {true, true, operate_exec_signal},
-    [MESSAGE_LOGS] = {false, false, operate_logs},     [MESSAGE_RELEASE] = {false, false, operate_release},
+    [MESSAGE_SIGNAL] = {true, true, operate_signal},     [MESSAGE_PAUSE] = {true, true, operate_pause},
+    [MESSAGE_RESUME] = {true, true, operate_resume},     [MESSAGE_UPDATE] = {true, true, operate_update},
+    [MESSAGE_STATS] = {true, true, operate_stats},       [MESSAGE_EXEC] = {true, true, operate_exec},
+    [MESSAGE_CONSOLE] = {true, true, operate_console},   [MESSAGE_EXEC_SIGNAL] = {true, true, operate_exec_signal},
+    [MESSAGE_SNAPSHOT] = {true, true, operate_snapshot}, [MESSAGE_LOGS] = {false, false, operate_logs},
+    [MESSAGE_RELEASE] = {false, false, operate_release},
 };
 
 void job_operate(struct launcher *l, struct job *job)

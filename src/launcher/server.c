@@ -22,6 +22,7 @@
 #include "launcher/host.h"
 #include "launcher/instance.h"
 #include "launcher/pool.h"
+#include "launcher/snapshots.h"
 #include "launcher/templates.h"
 #include "launcher/uplink.h"
 #include "model/units.h"
@@ -291,6 +292,9 @@ static bool dispatch(struct launcher *l, struct proto_message *m)
     case MESSAGE_CANCEL:
         r = cancel(l, m);
         break;
+    case MESSAGE_SNAPSHOT_REMOVE:
+        r = snapshot_remove(l, ((const struct message_snapshot_remove *)m->body)->snapshot, &err);
+        break;
     case MESSAGE_START:
     case MESSAGE_SIGNAL:
     case MESSAGE_PAUSE:
@@ -302,6 +306,7 @@ static bool dispatch(struct launcher *l, struct proto_message *m)
     case MESSAGE_EXEC_SIGNAL:
     case MESSAGE_LOGS:
     case MESSAGE_CONSOLE:
+    case MESSAGE_SNAPSHOT:
         /* the id is the first member of each of these structs */
         if (!instance_id_valid(m->body))
             r = error_set(&err, EINVAL, "INVALID_VALUE", "an instance's id is no UUID");

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/files.h"
+#include "launcher/snapshots.h"
 #include "launcher/start.h"
 #include "launcher/templates.h"
 #include "launcher/uplink.h"
@@ -171,7 +172,10 @@ static int take_numbers(struct start *s, struct error **err)
 static int choose_shell(struct start *s, struct error **err)
 {
     enum start_mode mode = s->plan->start_mode;
+    int r;
 
+    if (s->plan->machine.snapshot[0] && (r = snapshot_read(s->l, s->plan->machine.snapshot, &s->snapshot_fd, err)) < 0)
+        return r;
     s->prepared = mode != START_COLD && !s->i->has_uid && s->ops->take_prepared(s);
     s->origin = s->snapshot_fd >= 0 ? ORIGIN_SNAPSHOT : s->prepared ? ORIGIN_POOL : ORIGIN_COLD;
     if (s->prepared)

@@ -11,12 +11,13 @@ static bool take_prepared(struct start *s)
 {
     struct instance *i = s->i;
     enum start_mode mode = s->plan->start_mode;
-    auto_fd int snapshot = mode == START_POOL ? -1 : template_take(s->l, s->plan);
+    bool kept = s->snapshot_fd >= 0; /* one the user asked for: nothing else will do */
+    auto_fd int snapshot = kept ? take_fd(&s->snapshot_fd) : mode == START_POOL ? -1 : template_take(s->l, s->plan);
 
     if (mode == START_SNAPSHOT && snapshot < 0)
         return false;
     if (!pool_take(s->l, s->plan, &s->shell)) {
-        s->snapshot_fd = mode == START_SNAPSHOT ? take_fd(&snapshot) : -1;
+        s->snapshot_fd = kept || mode == START_SNAPSHOT ? take_fd(&snapshot) : -1;
         return false;
     }
     i->uid_slot = s->shell.uid_slot;

@@ -26,6 +26,7 @@
     X(OPERATION_NOT_FOUND, 404, 3)                                                                                     \
     X(IMAGE_NOT_FOUND, 404, 3)                                                                                         \
     X(NETWORK_NOT_FOUND, 404, 3)                                                                                       \
+    X(SNAPSHOT_NOT_FOUND, 404, 3)                                                                                      \
     X(NAME_TAKEN, 409, 4)                                                                                              \
     X(AMBIGUOUS_NAME, 409, 4)                                                                                          \
     X(CONFLICTING_STATE, 409, 4)                                                                                       \
@@ -58,6 +59,7 @@
     X(START_FAILED, 500, 1)                                                                                            \
     X(INSTANCE_LOST, 500, 1)                                                                                           \
     X(EXEC_FAILED, 422, 1)                                                                                             \
+    X(SNAPSHOT_FAILED, 500, 1)                                                                                        \
     X(SNAPSHOT_UNUSABLE, 422, 1)                                                                                      \
     X(CANCELLED, 409, 1)                                                                                               \
     X(TIMEOUT, 504, 1)                                                                                                 \

@@ -68,6 +68,7 @@ static const char *const kind_names[] = {
     [OPERATION_INSTANTIATE] = "INSTANTIATE", [OPERATION_OPERATE] = "OPERATE",
     [OPERATION_MODIFY_INFO] = "MODIFY_INFO", [OPERATION_HEAL] = "HEAL",
     [OPERATION_TERMINATE] = "TERMINATE",     [OPERATION_PULL] = "PULL",
+    [OPERATION_CREATE_SNAPSHOT] = "CREATE_SNAPSHOT",
 };
 static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == OPERATION_KIND_COUNT, "a name for every operation");
 

@@ -127,6 +127,8 @@ static int check_machine(const struct launch_plan *plan, struct error **err)
     if ((m->identity ? strlen(m->identity) : 0) + (m->parameters ? strlen(m->parameters) : 0) + 2 >
         MACHINE_PARAMETERS_MAX)
         return bad(err, "a machine's boot parameters are too long");
+    if (!ends(m->snapshot, sizeof(m->snapshot)) || (m->snapshot[0] && !is_id(m->snapshot)))
+        return bad(err, "a snapshot is not named by a UUID");
     if (plan->process.argv || plan->capabilities || !plan->root.read_only)
         return bad(err, "a machine with a container's parts");
     return 0;

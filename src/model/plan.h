@@ -45,6 +45,7 @@ struct plan_machine {
     bool kvm;                  /* false: the guest's instructions are emulated */
     uint64_t memory_bytes;     /* the guest's; a multiple of 4096 */
     uint32_t vcpus;
+    char snapshot[INSTANCE_ID_SIZE]; /* UUID of a kept snapshot its guest comes from; "": from its image */
     bool restorable;           /* its guest takes a new identity when it is restored from a snapshot */
     char *identity;            /* this instance's boot parameters: addresses, host name; NULL: none */
     char *parameters;          /* the others, arguments last; follow the identity; NULL: none */

@@ -112,6 +112,7 @@ static void visit_machine(struct wire *w, struct plan_machine *m)
     wire_bool(w, &m->kvm);
     wire_u64(w, &m->memory_bytes);
     wire_u32(w, &m->vcpus);
+    wire_text(w, m->snapshot, sizeof(m->snapshot));
     wire_bool(w, &m->restorable);
     wire_string(w, &m->identity, MACHINE_PARAMETERS_MAX - 1);
     wire_string(w, &m->parameters, MACHINE_PARAMETERS_MAX - 1);
@@ -338,6 +339,21 @@ static void visit_pool_reply(struct wire *w, void *message)
     wire_u64(w, &m->missed);
 }
 
+static void visit_snapshot(struct wire *w, void *message)
+{
+    struct message_snapshot *m = message;
+
+    wire_text(w, m->id, sizeof(m->id));
+    wire_text(w, m->snapshot, sizeof(m->snapshot));
+}
+
+static void visit_snapshot_remove(struct wire *w, void *message)
+{
+    struct message_snapshot_remove *m = message;
+
+    wire_text(w, m->snapshot, sizeof(m->snapshot));
+}
+
 static void visit_cancel(struct wire *w, void *message)
 {
     struct message_cancel *m = message;
@@ -461,6 +477,8 @@ static const struct codec {
     [MESSAGE_LAYER_REMOVE] = {"LAYER_REMOVE", sizeof(struct message_layer_remove), visit_layer_remove},
     [MESSAGE_POOL] = {"POOL", 0, NULL},
     [MESSAGE_POOL_REPLY] = {"POOL_REPLY", sizeof(struct message_pool_reply), visit_pool_reply},
+    [MESSAGE_SNAPSHOT] = {"SNAPSHOT", sizeof(struct message_snapshot), visit_snapshot},
+    [MESSAGE_SNAPSHOT_REMOVE] = {"SNAPSHOT_REMOVE", sizeof(struct message_snapshot_remove), visit_snapshot_remove},
     [MESSAGE_CANCEL] = {"CANCEL", sizeof(struct message_cancel), visit_cancel},
     [MESSAGE_DONE] = {"DONE", 0, NULL},
     [MESSAGE_FAILED] = {"FAILED", sizeof(struct error), visit_failed},

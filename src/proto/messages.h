@@ -15,7 +15,7 @@
 #include "model/steps.h"
 
 enum {
-    PROTO_VERSION = 3,             /* raised on any change of a codec; peers of different versions refuse each other */
+    PROTO_VERSION = 4,             /* raised on any change of a codec; peers of different versions refuse each other */
     PROTO_MESSAGE_MAX = 128 * 1024, /* bytes in one packet */
     PROTO_FD_MAX = 4,              /* descriptors beside one message; surplus ones are closed and end the connection */
 };
@@ -48,6 +48,8 @@ enum message_type {
     MESSAGE_LAYER_REMOVE,    /* digest -> DONE */
     MESSAGE_POOL,            /* -> POOL_REPLY */
     MESSAGE_POOL_REPLY,
+    MESSAGE_SNAPSHOT,        /* id, UUID for the file -> DONE: the machine was written and goes on */
+    MESSAGE_SNAPSHOT_REMOVE, /* UUID -> DONE */
     MESSAGE_CANCEL,          /* request number of a START under way -> DONE; that START answers FAILED, CANCELLED */
     MESSAGE_DONE,
     MESSAGE_FAILED,          /* struct error with its causes */
@@ -182,6 +184,15 @@ struct message_pool_reply {
     uint32_t ready;                /* shells parked now */
     uint32_t snapshots;            /* machine images there is a snapshot of to start from */
     uint64_t taken, missed;        /* since the launcher started */
+};
+
+struct message_snapshot {
+    char id[INSTANCE_ID_SIZE];
+    char snapshot[INSTANCE_ID_SIZE];
+};
+
+struct message_snapshot_remove {
+    char snapshot[INSTANCE_ID_SIZE];
 };
 
 struct message_cancel {

@@ -133,6 +133,7 @@ static void fill_plan(void *p)
         m->machine.kvm = coin();
         m->machine.memory_bytes = any();
         m->machine.vcpus = (uint32_t)any();
+        text(m->machine.snapshot, sizeof(m->machine.snapshot));
         m->machine.restorable = coin();
         m->machine.identity = coin() ? string(300) : NULL;
         m->machine.parameters = coin() ? string(300) : NULL;
@@ -159,6 +160,21 @@ static void fill_plan(void *p)
     m->log_bytes_max = any();
     text(m->fault.step, sizeof(m->fault.step));
     m->fault.exit_status = (int32_t)any();
+}
+
+static void fill_snapshot(void *p)
+{
+    struct message_snapshot *m = p;
+
+    text(m->id, sizeof(m->id));
+    text(m->snapshot, sizeof(m->snapshot));
+}
+
+static void fill_snapshot_remove(void *p)
+{
+    struct message_snapshot_remove *m = p;
+
+    text(m->snapshot, sizeof(m->snapshot));
 }
 
 static void fill_started(void *p)
@@ -339,6 +355,8 @@ static const struct {
     [MESSAGE_UNPACK] = {fill_unpack, true},
     [MESSAGE_LAYER_REMOVE] = {fill_layer_remove, true},
     [MESSAGE_POOL_REPLY] = {fill_pool, true},
+    [MESSAGE_SNAPSHOT] = {fill_snapshot, true},
+    [MESSAGE_SNAPSHOT_REMOVE] = {fill_snapshot_remove, true},
     [MESSAGE_CANCEL] = {fill_number, true},
     [MESSAGE_FAILED] = {fill_failed, false},
 };

@@ -80,6 +80,22 @@ int request_instance(struct request *request, struct instance **ret, struct erro
 
 /* ------------------------------------------------------------------ handlers */
 
+int answer_created(struct request *request, struct instance *instance, struct operation *operation, struct error **err)
+{
+    struct core *core = request->api->core;
+
+    buffer_text(&request->out, "{\"instance\":");
+    core_render_instance(core, instance, &request->out);
+    buffer_text(&request->out, ",\"operation\":");
+    if (operation)
+        core_render_operation(core, operation, &request->out);
+    else
+        buffer_text(&request->out, "null");
+    buffer_char(&request->out, '}');
+    snprintf(request->location, sizeof(request->location), "/v1/instances/%s", core_instance_id(instance));
+    return answer_when_committed(request, operation ? MHD_HTTP_ACCEPTED : MHD_HTTP_CREATED, err);
+}
+
 int post_instance(struct request *request, struct error **err)
 {
     struct core *core = request->api->core;
@@ -92,16 +108,7 @@ int post_instance(struct request *request, struct error **err)
         r = core_create(core, request->json, start, &request->times, &instance, &operation, err);
     if (r < 0)
         return r;
-    buffer_text(&request->out, "{\"instance\":");
-    core_render_instance(core, instance, &request->out);
-    buffer_text(&request->out, ",\"operation\":");
-    if (operation)
-        core_render_operation(core, operation, &request->out);
-    else
-        buffer_text(&request->out, "null");
-    buffer_char(&request->out, '}');
-    snprintf(request->location, sizeof(request->location), "/v1/instances/%s", core_instance_id(instance));
-    return answer_when_committed(request, operation ? MHD_HTTP_ACCEPTED : MHD_HTTP_CREATED, err);
+    return answer_created(request, instance, operation, err);
 }
 
 /* Nothing is changed, so nothing is committed. */

@@ -38,6 +38,12 @@ const struct route api_routes[] = {
     {"GET", "/v1/images/{ref}", {"guest"}, BODY_NONE, get_image, NULL},
     {"DELETE", "/v1/images/{ref}", {"guest"}, BODY_NONE, delete_image, NULL},
 
+    {"POST", "/v1/instances/{id}/snapshot", {0}, BODY_OPTIONAL, post_snapshot, NULL},
+    {"GET", "/v1/snapshots", {0}, BODY_NONE, get_snapshots, NULL},
+    {"GET", "/v1/snapshots/{name}", {0}, BODY_NONE, get_snapshot, NULL},
+    {"DELETE", "/v1/snapshots/{name}", {0}, BODY_NONE, delete_snapshot, NULL},
+    {"POST", "/v1/snapshots/{name}/restore", {0}, BODY_OPTIONAL, post_restore, NULL},
+
     {"GET", "/v1/networks", {0}, BODY_NONE, get_networks, NULL},
     {"POST", "/v1/networks", {0}, BODY_DESCRIPTOR, post_network, NULL},
     {"GET", "/v1/networks/{name}", {0}, BODY_NONE, get_network, NULL},

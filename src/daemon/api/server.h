@@ -187,6 +187,9 @@ int request_instance(struct request *request, struct instance **ret, struct erro
 /* Answers with request->out and status when everything asked for is on the disk. */
 int answer_when_committed(struct request *request, unsigned status, struct error **err);
 /* The same with 202, the operation and its Location. */
+/* 202 (201 without an operation) with {"instance", "operation"}, when it is committed (instances.c). */
+int answer_created(struct request *request, struct instance *instance, struct operation *operation,
+                   struct error **err);
 int answer_operation(struct request *request, const struct operation *operation, struct error **err);
 
 /* Handlers, by file. */
@@ -195,6 +198,11 @@ int get_host(struct request *, struct error **);
 int get_health(struct request *, struct error **);
 int get_metrics(struct request *, struct error **);
 int get_openapi(struct request *, struct error **);
+int post_snapshot(struct request *, struct error **);
+int get_snapshots(struct request *, struct error **);
+int get_snapshot(struct request *, struct error **);
+int delete_snapshot(struct request *, struct error **);
+int post_restore(struct request *, struct error **);
 int get_networks(struct request *, struct error **);
 int get_network(struct request *, struct error **);
 int post_network(struct request *, struct error **);

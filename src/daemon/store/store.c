@@ -45,6 +45,9 @@ static const char *const migrations[] = {
     "INSERT INTO image_name_2 SELECT reference, 'process', digest FROM image_name ORDER BY rowid;"
     "DROP TABLE image_name;"
     "ALTER TABLE image_name_2 RENAME TO image_name;",
+    "CREATE TABLE snapshots(name TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, instance_name TEXT NOT NULL,"
+    "  technology TEXT NOT NULL, image TEXT NOT NULL, image_digest TEXT NOT NULL, spec TEXT NOT NULL,"
+    "  created_at INTEGER NOT NULL) WITHOUT ROWID;",
 };
 enum { SCHEMA_VERSION = sizeof(migrations) / sizeof(migrations[0]) };
 

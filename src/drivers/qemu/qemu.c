@@ -153,7 +153,7 @@ static int qemu_plan(const struct vnf_spec *spec, const struct image_config *ima
 const struct driver_ops qemu_driver = {
     .name = "qemu",
     .guest_kinds = GUEST_UNIKERNEL | GUEST_LINUX,
-    .verbs = VERB_STOP | VERB_PAUSE | VERB_UPDATE | VERB_LOGS | VERB_STATS,
+    .verbs = VERB_STOP | VERB_PAUSE | VERB_UPDATE | VERB_LOGS | VERB_STATS | VERB_SNAPSHOT | VERB_RESTORE,
     .start_modes = 1 << START_AUTO | 1 << START_COLD | 1 << START_POOL | 1 << START_SNAPSHOT,
     .probe = qemu_probe,
     .plan = qemu_plan,

@@ -118,7 +118,8 @@ static int vmm_plan(const struct vnf_spec *spec, const struct image_config *imag
 const struct driver_ops vmm_driver = {
     .name = "vmm",
     .guest_kinds = GUEST_UNIKERNEL,
-    .verbs = VERB_STOP | VERB_PAUSE | VERB_UPDATE | VERB_LOGS | VERB_STATS, /* no exec: there is one program */
+    .verbs = VERB_STOP | VERB_PAUSE | VERB_UPDATE | VERB_LOGS | VERB_STATS | VERB_SNAPSHOT |
+             VERB_RESTORE, /* no exec: there is one program */
     .start_modes = 1 << START_AUTO | 1 << START_COLD | 1 << START_POOL | 1 << START_SNAPSHOT,
     .probe = vmm_probe,
     .plan = vmm_plan,

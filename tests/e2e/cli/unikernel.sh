@@ -123,6 +123,44 @@ if [ "$ACCELERATOR" != tcg ]; then
 fi
 run coracle rm -f warm one two
 
+case_is "snapshots that are kept"
+run coracle snapshot create vm kept
+expect_status 0
+run coracle snapshot ls --json
+expect_json 'len(j["items"]) == 1 and j["items"][0]["name"] == "kept" and j["items"][0]["size_bytes"] > 0'
+run coracle snapshot create vm kept
+expect_status 4
+expect_err "NAME_TAKEN"
+run coracle snapshot create box
+expect_status 2
+expect_err "UNSUPPORTED_BY_TECHNOLOGY"
+run in_fabric ping -c 2 -i 0.2 -W 2 "$ADDRESS" # it went on
+expect_status 0
+run coracle snapshot restore --name twin kept
+if [ "$ACCELERATOR" = tcg ]; then
+    expect_status 2
+    expect_err "identity"
+else
+    expect_status 0
+    expect_err "(snapshot)"
+    run in_fabric ping -c 2 -i 0.2 -W 2 "$(address_of twin)"
+    expect_status 0
+    run in_fabric timeout 20 iperf -c "$(address_of twin)" -t 0.5
+    expect_out_like '([0-9.]+) [GM]bits/sec'
+    run coracle restart twin # from its image
+    expect_status 0
+    run in_fabric ping -c 2 -i 0.2 -W 2 "$(address_of twin)"
+    expect_status 0
+    run coracle rm -f twin
+fi
+run coracle snapshot rm kept
+expect_status 0
+run coracle snapshot restore kept
+expect_status 3
+expect_err "SNAPSHOT_NOT_FOUND"
+run sh -c "ls '$STATE/snapshots'"
+expect_out_is ""
+
 case_is "the daemon and the launcher are killed: the guest does not notice, and is found again"
 PID=$(coracle inspect --json vm | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')
 in_fabric ping -i 0.05 -c 60 -W 1 "$ADDRESS" >"$WORK/ping" 2>&1 &
