@@ -269,10 +269,27 @@ static void begin(struct guard *g, struct batch *b)
     b->last = g->sequence;
 }
 
+/* Only the last element is acknowledged: failures are told all the same, before it. */
+static void ask_once(struct batch *b)
+{
+    size_t left = b->used;
+
+    for (struct nlmsghdr *h = (struct nlmsghdr *)b->data; left >= sizeof(*h) && h->nlmsg_len >= sizeof(*h);) {
+        size_t size = MNL_ALIGN(h->nlmsg_len);
+        if (h->nlmsg_seq != b->last)
+            h->nlmsg_flags &= (uint16_t)~NLM_F_ACK;
+        if (size >= left)
+            break;
+        left -= size;
+        h = (struct nlmsghdr *)((uint8_t *)h + size);
+    }
+}
+
 static int commit(struct guard *g, struct batch *b)
 {
     if (b->last == b->first)
         return 0;
+    ask_once(b);
     put_edge(g, b, NFNL_MSG_BATCH_END);
     if (send(g->socket, b->data, b->used, 0) < 0)
         return -errno;

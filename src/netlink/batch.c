@@ -64,6 +64,8 @@ void netlink_number(struct netlink_batch *batch)
     for (unsigned i = 0; i < batch->count; i++) {
         struct nlmsghdr *h = (struct nlmsghdr *)(batch->data + at);
         h->nlmsg_seq = sequence++;
+        if (i < batch->count - 1)
+            h->nlmsg_flags &= (uint16_t)~NLM_F_ACK; /* a failure is told all the same, before the last one's answer */
         at += MNL_ALIGN(h->nlmsg_len);
     }
 }

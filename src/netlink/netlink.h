@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Network interfaces, addresses, routes and neighbours over rtnetlink: several requests gathered, one send, one answer
- * each, the first failure named. Used by coracle-launcher (any thread; a batch and a socket by one thread at a time).
+ * for all, the first failure named. Used by coracle-launcher (any thread; a batch and a socket by one thread at a time).
  *
  * A socket belongs to the network namespace it was opened in, whatever the thread does later. The kernel carries out
  * every request of a batch even when an earlier one failed: after an error, delete what the batch was to make.

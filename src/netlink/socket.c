@@ -91,7 +91,7 @@ static const char *extended_words(const struct nlmsghdr *h)
     return "";
 }
 
-/* Looks at one acknowledgement. Returns whether it belongs to the batch; keeps the first failure. */
+/* Keeps the first failure. Returns whether this is the answer to the last request: every failure comes before it. */
 static bool take_answer(const struct netlink_batch *batch, const struct nlmsghdr *h, int *first_failure,
                         struct error **err)
 {
@@ -109,25 +109,25 @@ static bool take_answer(const struct netlink_batch *batch, const struct nlmsghdr
                         "network: %s%s%s%s", netlink_describe(batch, which, text, sizeof(text)), *words ? " (" : "",
                         words, *words ? ")" : "");
     }
-    return true;
+    return which == batch->count - 1;
 }
 
 static int read_answers(int fd, const struct netlink_batch *batch, struct error **err)
 {
     _Alignas(8) uint8_t answer[8192];
-    unsigned answered = 0;
+    bool answered = false;
     int failure = 0;
 
-    while (answered < batch->count) {
+    while (!answered) {
         ssize_t n = recv(fd, answer, sizeof(answer), 0);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return error_set_errno(err, errno == EAGAIN ? ETIMEDOUT : errno, "START_FAILED",
-                                   "the kernel did not answer %u network requests", batch->count - answered);
+                                   "the kernel did not answer %u network requests", batch->count);
         int left = (int)n;
         for (struct nlmsghdr *h = (struct nlmsghdr *)answer; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left))
-            answered += take_answer(batch, h, &failure, err);
+            answered |= take_answer(batch, h, &failure, err);
     }
     return failure;
 }
