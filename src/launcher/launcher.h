@@ -3,7 +3,7 @@
  * The launcher's own world: what its files share. One struct launcher a process, made by main().
  *
  * Threads: the main thread owns the sockets and hands out jobs; workers carry them out, one instance's jobs one after
- * the other; the pool thread fills shells; a confined thread per unpacking. `lock` guards the registry and the queues
+ * the other; the pool thread fills shells, another makes snapshots to start from; a confined thread per unpacking. `lock` guards the registry and the queues
  * and is never held over a system call that can wait. An instance's other fields belong to whoever runs its job.
  */
 #ifndef CORACLE_LAUNCHER_LAUNCHER_H

@@ -222,11 +222,17 @@ static int operate_logs(struct launcher *l, struct job *job, struct error **err)
 static int machine_console(struct launcher *l, struct instance *i, int *ret_fd, struct error **err)
 {
     auto_fd int dir = -1, connection = -1;
-    int r = instance_directory(l, i->id, &dir, err);
+    int r = i->paused ? error_set(err, EBUSY, "CONFLICTING_STATE", "%s is paused: its monitor does not answer", i->name)
+                      : instance_directory(l, i->id, &dir, err);
 
     if (r == 0)
         r = monitor_connect(dir, "init.sock", &connection, err);
-    return r < 0 ? r : monitor_open_console(connection, MONITOR_TIMEOUT_MS, ret_fd, err);
+    if (r < 0)
+        return r;
+    worker_waits(true); /* a monitor that its guest took over never answers */
+    r = monitor_open_console(connection, MONITOR_TIMEOUT_MS, ret_fd, err);
+    worker_waits(false);
+    return r;
 }
 
 static int operate_console(struct launcher *l, struct job *job, struct error **err)

@@ -130,6 +130,8 @@ static int set_key(struct options *o, const char *key, const char *value)
         o->snapshot_count = (unsigned)n;
         return 0;
     }
+    if (strcmp(key, "snapshot_memory") == 0)
+        return set_size(value, 1ull << 50, &o->snapshot_memory);
     if (strcmp(key, "uplink") == 0)
         return set_uplink(o, value);
     if (strcmp(key, "publish") == 0)

@@ -21,7 +21,8 @@ struct options {
     /* host.conf */
     unsigned pool_depth;
     bool no_kvm; /* machines are emulated although there is KVM */
-    unsigned snapshot_count; /* machine images a snapshot to start from is kept of */
+    unsigned snapshot_count;  /* machine images a snapshot to start from is kept of */
+    uint64_t snapshot_memory; /* of all of them; 0: a share of the host's */
     char uplink[NETLINK_NAME_SIZE]; /* "": none */
     bool publish;
     struct in_addr publish4; /* address ports are published on; 0.0.0.0: every one */

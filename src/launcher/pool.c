@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The warm pool. Workers take and teach, one thread fills.
+ * The warm pool. Workers take and teach, one thread fills; no guest is waited for on it.
  *
  * A kind is what a shell must have been made for: layers, writable size, links; of a machine its size and links. The
  * kinds used last share the depth of host.conf evenly (the one used last gets the remainder); shells beyond a kind's
@@ -22,7 +22,6 @@
 #include "launcher/instance.h"
 #include "launcher/machines.h"
 #include "launcher/pool.h"
-#include "launcher/templates.h"
 
 enum {
     POOL_MAX = 64, /* the bound of pool_depth */
@@ -364,12 +363,11 @@ static struct entry *overfull(struct pool *p)
     return NULL;
 }
 
-/* Leaves the host to the requests under way; the lock is not held. */
-static void let_others_first(struct launcher *l)
+void pool_let_others_first(struct launcher *l, const atomic_bool *stopping)
 {
     struct timespec pause = {.tv_nsec = IDLE_POLL_MS * 1000000};
 
-    for (int waited = 0; waited < BUSY_WAIT_MAX_MS && !l->pool->stopping; waited += IDLE_POLL_MS) {
+    for (int waited = 0; waited < BUSY_WAIT_MAX_MS && !atomic_load(stopping); waited += IDLE_POLL_MS) {
         nanosleep(&pause, NULL);
         if (workers_idle(l))
             return;
@@ -427,13 +425,6 @@ static void drop_one(struct launcher *l, struct entry *e)
     pthread_mutex_lock(&l->pool->lock);
 }
 
-static void make_template(struct launcher *l)
-{
-    pthread_mutex_unlock(&l->pool->lock);
-    template_make_missing(l);
-    pthread_mutex_lock(&l->pool->lock);
-}
-
 static void *fill(void *context)
 {
     struct launcher *l = context;
@@ -443,19 +434,17 @@ static void *fill(void *context)
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), FILL_NICE);
     pthread_mutex_lock(&p->lock);
     while (!p->stopping) {
-        if (!lacking(p) && !overfull(p) && !template_missing(l)) {
+        if (!lacking(p) && !overfull(p)) {
             pthread_cond_wait(&p->wake, &p->lock);
             continue;
         }
         pthread_mutex_unlock(&p->lock);
-        let_others_first(l);
+        pool_let_others_first(l, &p->stopping);
         pthread_mutex_lock(&p->lock);
         if (p->stopping)
             break;
         if ((e = overfull(p)))
             drop_one(l, e);
-        else if (template_missing(l))
-            make_template(l);
         else if ((e = lacking(p)))
             fill_one(l, e);
     }

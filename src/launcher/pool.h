@@ -46,6 +46,9 @@ void pool_drop(struct launcher *l, const char *layer, const char *link);
 
 void pool_figures(struct launcher *l, struct message_pool_reply *ret_reply);
 
+/* For threads that make ready what may be wanted: waits, not for ever, until no request is under way. */
+void pool_let_others_first(struct launcher *l, const atomic_bool *stopping);
+
 /* Closes and removes the spare log files, if any. */
 void warm_shell_drop_logs(struct launcher *l, struct warm_shell *w);
 

@@ -6,14 +6,22 @@
  * booted like any other, in cgroups of its own with the plan's limits, until it says that its application listens; then
  * the monitor writes it into a sealed memory file, and the guest ends. What the guest wrote there is the tenant's own
  * image's doing, and only plans with the very same image, size and arguments start from it. The table holds those used
- * last. A template that fails is not tried again until it is learned again after RETRY_S.
+ * last, as many as are allowed and as fit into their share of the host's memory: who a template's memory is charged to is
+ * gone when it is made. A template that fails, or fills the share by itself, is not tried again until it is learned again
+ * after RETRY_S.
+ *
+ * A guest may never get ready, so a thread of its own waits for it: the pool and the end of the launcher do not.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -21,22 +29,38 @@
 #include "launcher/files.h"
 #include "launcher/instance.h"
 #include "launcher/machines.h"
+#include "launcher/pool.h"
 #include "launcher/templates.h"
 #include "monitor/monitor_client.h"
 
-enum { READY_TIMEOUT_MS = 5000, EMULATED_READY_TIMEOUT_MS = 120000, SNAPSHOT_TIMEOUT_MS = 10000, RETRY_S = 30 };
+enum {
+    READY_TIMEOUT_MS = 5000,
+    EMULATED_READY_TIMEOUT_MS = 120000,
+    SNAPSHOT_TIMEOUT_MS = 10000,
+    RETRY_S = 30,
+    STACK_BYTES = 512 * 1024,
+    MAKE_NICE = 10,
+    MEMORY_SHARE = 8, /* of the host's memory one part, where host.conf says nothing */
+};
 
 struct template
 {
     struct launch_plan plan; /* identity left out; owns its strings */
     int fd;                  /* sealed memory file, -1: not made yet */
+    uint64_t bytes;
     bool failed;
     uint64_t failed_at_ns;
 };
 
 struct templates {
+    pthread_t thread;
+    bool running;
     pthread_mutex_t lock;
+    pthread_cond_t wake;
+    atomic_bool stopping;
+    int making; /* pidfd of the monitor whose guest is waited for, -1; borrowed */
     unsigned max, count;
+    uint64_t bytes_max;
     struct template *list; /* most recently used first */
     uint64_t made;
     uint32_t generation; /* raised by template_drop(): one made meanwhile may be stale */
@@ -117,15 +141,14 @@ static void promote(struct templates *t, struct template moved, unsigned from)
     t->list[0] = moved;
 }
 
-bool template_learn(struct launcher *l, const struct launch_plan *plan)
+void template_learn(struct launcher *l, const struct launch_plan *plan)
 {
     struct templates *t = l->templates;
     struct template fresh = {.fd = -1};
     struct template *found;
-    bool missing;
 
     if (plan->kind != PLAN_MACHINE || !plan->machine.restorable || !t->max)
-        return false;
+        return;
     pthread_mutex_lock(&t->lock);
     found = find(t, plan);
     if (found) {
@@ -137,9 +160,8 @@ bool template_learn(struct launcher *l, const struct launch_plan *plan)
             clear(&t->list[--t->count]);
         promote(t, fresh, t->count++);
     }
-    missing = t->count && t->list[0].fd < 0 && !t->list[0].failed;
+    pthread_cond_signal(&t->wake);
     pthread_mutex_unlock(&t->lock);
-    return missing;
 }
 
 /* ---- making ---- */
@@ -212,6 +234,22 @@ static int write_snapshot(const struct workshop *w, int *ret_fd, struct error **
     return 0;
 }
 
+static void kill_making(const struct templates *t)
+{
+    if (t->making >= 0)
+        syscall(SYS_pidfd_send_signal, t->making, SIGKILL, NULL, 0);
+}
+
+/* Whom templates_close() ends; -1: nobody. */
+static void note_making(struct templates *t, int pidfd)
+{
+    pthread_mutex_lock(&t->lock);
+    t->making = pidfd;
+    if (t->stopping)
+        kill_making(t);
+    pthread_mutex_unlock(&t->lock);
+}
+
 static int make(struct launcher *l, const struct launch_plan *plan, uint64_t number, int *ret_fd, struct error **err)
 {
     struct machine *machine = NULL;
@@ -229,10 +267,13 @@ static int make(struct launcher *l, const struct launch_plan *plan, uint64_t num
     if (r == 0)
         r = machine_prepare(l, &kind, w.name, UID_FIRST + uid_slot * RUNTIME_ID_COUNT, &plan->limits, &machine, &steps,
                             err);
-    if (r == 0)
+    if (r == 0) {
+        note_making(l->templates, machine_pidfd(machine));
         r = boot(l, plan, machine, &w, err);
+    }
     if (r == 0)
         r = write_snapshot(&w, ret_fd, err);
+    note_making(l->templates, -1);
     clean = machine_destroy(machine, NULL) == 0;
     workshop_close(l, &w);
     if (clean)
@@ -248,55 +289,89 @@ static struct template *missing(struct templates *t)
     return NULL;
 }
 
-bool template_missing(struct launcher *l)
+/* Those used longest ago make room; one that was just made is in front, or was used a moment ago. */
+static void keep_to_share(struct templates *t)
 {
-    bool any;
+    uint64_t sum = 0;
 
-    pthread_mutex_lock(&l->templates->lock);
-    any = missing(l->templates) != NULL;
-    pthread_mutex_unlock(&l->templates->lock);
-    return any;
+    for (unsigned i = 0; i < t->count; i++)
+        sum += t->list[i].bytes;
+    while (t->count && sum > t->bytes_max) {
+        sum -= t->list[t->count - 1].bytes;
+        clear(&t->list[--t->count]);
+    }
+}
+
+static uint64_t memory_of(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
 /* Where the result goes, unless it was dropped or pushed out meanwhile. */
 static void settle(struct templates *t, const struct launch_plan *plan, uint32_t generation, int fd)
 {
     struct template *place = generation == t->generation ? find(t, plan) : NULL;
+    uint64_t bytes = fd >= 0 ? memory_of(fd) : 0;
 
-    if (place && fd >= 0) {
+    if (place && fd >= 0 && bytes <= t->bytes_max) {
         place->fd = fd;
+        place->bytes = bytes;
+        keep_to_share(t);
         return;
     }
     if (place) {
         place->failed = true;
         place->failed_at_ns = monotonic_ns();
     }
+    if (fd >= 0 && bytes > t->bytes_max)
+        log_line(LOG_LEVEL_WARNING, NULL, "a snapshot to start from has %llu MiB, more than snapshot_memory",
+                 (unsigned long long)bytes >> 20);
     close_fd(fd);
 }
 
-void template_make_missing(struct launcher *l)
+/* Called and returns with the lock held. */
+static void make_one(struct launcher *l, const struct template *wanted)
 {
     auto_error struct error *err = NULL;
     struct templates *t = l->templates;
     struct launch_plan plan = {0};
-    uint32_t generation;
-    uint64_t number;
+    uint32_t generation = t->generation;
+    uint64_t number = ++t->made;
     int fd = -1;
 
-    pthread_mutex_lock(&t->lock);
-    const struct template *wanted = missing(t);
-    bool found = wanted && copy_plan(&wanted->plan, &plan) == 0;
-    generation = t->generation;
-    number = ++t->made;
-    pthread_mutex_unlock(&t->lock);
-    if (!found)
+    if (copy_plan(&wanted->plan, &plan) < 0)
         return;
-    if (make(l, &plan, number, &fd, &err) < 0)
+    pthread_mutex_unlock(&t->lock);
+    if (make(l, &plan, number, &fd, &err) < 0 && !t->stopping)
         log_error(NULL, err, "no snapshot to start from could be made");
     pthread_mutex_lock(&t->lock);
     settle(t, &plan, generation, fd);
-    pthread_mutex_unlock(&t->lock);
     plan_clear(&plan);
+}
+
+static void *make_missing(void *context)
+{
+    struct launcher *l = context;
+    struct templates *t = l->templates;
+
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), MAKE_NICE);
+    pthread_mutex_lock(&t->lock);
+    while (!t->stopping) {
+        if (!missing(t)) {
+            pthread_cond_wait(&t->wake, &t->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&t->lock);
+        pool_let_others_first(l, &t->stopping);
+        pthread_mutex_lock(&t->lock);
+        const struct template *wanted = missing(t);
+        if (wanted && !t->stopping)
+            make_one(l, wanted);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
 }
 
 void template_drop(struct launcher *l, const char *layer)
@@ -332,17 +407,53 @@ unsigned template_count(struct launcher *l)
     return n;
 }
 
+static int start_thread(struct launcher *l, struct error **err)
+{
+    struct templates *t = l->templates;
+    pthread_attr_t attributes;
+    int e;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    e = pthread_create(&t->thread, &attributes, make_missing, l);
+    pthread_attr_destroy(&attributes);
+    t->running = e == 0;
+    return e ? error_set_errno(err, e, "START_FAILED", "starting the thread that makes snapshots") : 0;
+}
+
 int templates_open(struct launcher *l, struct error **err)
 {
     struct templates *t = calloc(1, sizeof(*t));
+    struct runtime_facts facts;
 
     l->templates = t;
     if (t) {
         pthread_mutex_init(&t->lock, NULL);
+        pthread_cond_init(&t->wake, NULL);
+        t->making = -1;
         t->max = l->options.snapshot_count;
+        runtime_facts(l->runtime, &facts);
+        t->bytes_max = l->options.snapshot_memory ? l->options.snapshot_memory : facts.memory_bytes / MEMORY_SHARE;
         t->list = calloc(t->max + 1, sizeof(*t->list));
     }
-    return t && t->list ? 0 : error_set(err, ENOMEM, "NO_MEMORY", "no memory for the table of snapshots");
+    if (!t || !t->list)
+        return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the table of snapshots");
+    return t->max ? start_thread(l, err) : 0;
+}
+
+static void stop_thread(struct launcher *l)
+{
+    struct templates *t = l->templates;
+
+    if (!t || !t->running)
+        return;
+    pthread_mutex_lock(&t->lock);
+    t->stopping = true;
+    kill_making(t);
+    pthread_cond_signal(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+    pthread_join(t->thread, NULL);
+    t->running = false;
 }
 
 void templates_close(struct launcher *l)
@@ -351,6 +462,7 @@ void templates_close(struct launcher *l)
 
     if (!t)
         return;
+    stop_thread(l);
     while (t->count)
         clear(&t->list[--t->count]);
     free(t->list);

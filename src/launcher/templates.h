@@ -2,7 +2,7 @@
 /*
  * Snapshots to start from: for the machine images used last, one guest was booted until its application listened, was
  * written to memory, and ended. Starts map that memory copy-on-write, so that they neither boot nor own what they do
- * not change. Made by the pool's thread while no request is under way; taken by the workers.
+ * not change. Made by a thread of their own while no request is under way; taken by the workers.
  */
 #ifndef CORACLE_LAUNCHER_TEMPLATES_H
 #define CORACLE_LAUNCHER_TEMPLATES_H
@@ -12,17 +12,14 @@
 struct templates;
 
 int templates_open(struct launcher *l, struct error **err);
+/* Ends the guest that is waited for, if any. */
 void templates_close(struct launcher *l);
 
 /* A descriptor of the snapshot that fits the plan, owned by the caller; -1: there is none (yet). */
 int template_take(struct launcher *l, const struct launch_plan *plan);
 
-/* After a start: this plan is worth a snapshot. Says whether one has to be made. */
-bool template_learn(struct launcher *l, const struct launch_plan *plan);
-
-/* Makes one that is missing, if any: takes as long as a boot. */
-void template_make_missing(struct launcher *l);
-bool template_missing(struct launcher *l);
+/* After a start: this plan is worth a snapshot, which is made if there is none. */
+void template_learn(struct launcher *l, const struct launch_plan *plan);
 
 /* Forgets those that use a layer. */
 void template_drop(struct launcher *l, const char *layer);
