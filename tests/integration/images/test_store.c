@@ -575,7 +575,7 @@ static void older_store_is_migrated(void **state)
         "ALTER TABLE image_name RENAME TO newer;"
         "CREATE TABLE image_name(reference TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT;"
         "INSERT INTO image_name SELECT reference, digest FROM newer ORDER BY rowid;"
-        "DROP TABLE newer; DELETE FROM schema_migrations WHERE version >= 2;";
+        "DROP TABLE newer; DROP TABLE snapshots; DELETE FROM schema_migrations WHERE version >= 2;";
 
     record_variant(f, "older", 'a', "");
     record_variant(f, "second-name", 'a', "");
