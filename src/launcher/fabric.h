@@ -52,6 +52,9 @@ int fabric_link_get(struct fabric *fabric, const char *name, struct link *ret_li
 int fabric_wire(struct fabric *fabric, const struct fabric_ports *ports, int netns_fd, const struct plan_nic *nics,
                 int *ret_netns_socket, struct error **err);
 
+/* The MAC addresses of interfaces that were wired without: before fabric_address(). */
+int fabric_set_macs(const struct fabric_ports *ports, int netns_socket, const struct plan_nic *nics,
+                    struct error **err);
 /* Gives wired interfaces their addresses, neighbours and routes; netns_socket comes from fabric_wire(). After a
  * failure call fabric_unwire(). */
 int fabric_address(struct fabric *fabric, const struct fabric_ports *ports, int netns_socket,

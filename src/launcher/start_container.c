@@ -40,8 +40,10 @@ static int make_cold(struct start *s, struct error **err)
 
 static int give_addresses(struct start *s, struct error **err)
 {
-    int r = fabric_address(s->l->fabric, &s->i->ports, s->shell.netns_socket, s->plan->nics, err);
+    int r = s->prepared ? fabric_set_macs(&s->i->ports, s->shell.netns_socket, s->plan->nics, err) : 0;
 
+    if (r == 0)
+        r = fabric_address(s->l->fabric, &s->i->ports, s->shell.netns_socket, s->plan->nics, err);
     s->shell.netns_socket = close_fd(s->shell.netns_socket);
     return r;
 }

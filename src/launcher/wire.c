@@ -33,6 +33,11 @@ static void host_name(uint32_t number, uint32_t i, char name[NETLINK_NAME_SIZE])
     snprintf(name, NETLINK_NAME_SIZE, "v%u.%u", number, i);
 }
 
+static void peer_name(uint32_t i, char name[NETLINK_NAME_SIZE])
+{
+    snprintf(name, NETLINK_NAME_SIZE, "eth%u", i);
+}
+
 /* Copies what the workers need of each link and counts the interfaces as attached; all or nothing. */
 static int attach(struct fabric *f, const struct fabric_ports *ports, struct fabric_link *ret_links, struct error **err)
 {
@@ -76,7 +81,7 @@ static int make_pairs(struct fabric *f, const struct fabric_ports *ports, const 
     netlink_begin(&batch);
     for (uint32_t i = 0; i < ports->count; i++) {
         host_name(ports->number, i, name);
-        snprintf(peer, sizeof(peer), "eth%u", i);
+        peer_name(i, peer);
         netlink_veth(&batch, &(struct netlink_veth){.name = name,
                                                     .index = fabric_host_index(ports, i),
                                                     .master = links[i].index,
@@ -265,7 +270,6 @@ static void address_nic(struct netlink_batch *batch, uint32_t index, const struc
     struct netlink_address a4 = v4(nic->ipv4), a6 = v6(nic->ipv6), g4 = v4(nic->gateway4), g6 = v6(nic->gateway6);
     struct netlink_address local = link_local(nic->mac);
 
-    netlink_up(batch, index, nic->mac);
     if (nic->prefix4) {
         netlink_address(batch, index, &a4, nic->prefix4);
         if (g4.v4.s_addr)
@@ -312,6 +316,18 @@ static int copy_links(struct fabric *f, const struct fabric_ports *ports, struct
             r = error_set(err, ENOENT, "NETWORK_NOT_FOUND", "network %s is gone", ports->list[i].link);
     }
     pthread_rwlock_unlock(&f->lock);
+    return r;
+}
+
+int fabric_set_macs(const struct fabric_ports *ports, int netns_socket, const struct plan_nic *nics, struct error **err)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < ports->count && r == 0; i++) {
+        char name[NETLINK_NAME_SIZE];
+        peer_name(i, name);
+        r = netlink_set_mac(netns_socket, name, nics[i].mac, err);
+    }
     return r;
 }
 

@@ -46,6 +46,9 @@ int netlink_open(int netns_fd, int *ret_fd, struct error **err);
 
 /* The same for netfilter's messages, which the caller makes himself. */
 int netlink_open_netfilter(int netns_fd, int *ret_fd, struct error **err);
+/* Sets the hardware address of an interface in fd's namespace. By ioctl: a request of a batch would have the change told
+ * to everybody twice. */
+int netlink_set_mac(int fd, const char *name, const uint8_t mac[6], struct error **err);
 
 /* fe80::/64 with the interface identifier of a hardware address (RFC 4291 appendix A). */
 void netlink_link_local(const uint8_t mac[6], struct in6_addr *ret_address);

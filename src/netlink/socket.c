@@ -9,9 +9,11 @@
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
@@ -74,6 +76,17 @@ int netlink_open(int netns_fd, int *ret_fd, struct error **err)
 int netlink_open_netfilter(int netns_fd, int *ret_fd, struct error **err)
 {
     return open_inside(netns_fd, NETLINK_NETFILTER, ret_fd, err);
+}
+
+int netlink_set_mac(int fd, const char *name, const uint8_t mac[6], struct error **err)
+{
+    struct ifreq request = {.ifr_hwaddr.sa_family = ARPHRD_ETHER};
+
+    strncpy(request.ifr_name, name, sizeof(request.ifr_name) - 1);
+    memcpy(request.ifr_hwaddr.sa_data, mac, 6);
+    return ioctl(fd, SIOCSIFHWADDR, &request) < 0
+               ? error_set_errno(err, errno, "START_FAILED", "network: the hardware address of %s", name)
+               : 0;
 }
 
 /* The kernel's own explanation of a failure, "" when it gave none. */
