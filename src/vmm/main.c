@@ -149,8 +149,8 @@ static int start(struct machine *m, const struct options *o, struct error **err)
     if (kvm < 0)
         return kvm;
     r = machine_prepare(m, kvm, o->memory_bytes, o->vhost_user != NULL, &shape, err);
-    if (r == 0 && (o->tap || o->vhost_user))
-        r = wire_open(o, &load.nics[load.nic_count++].net, err);
+    if (r == 0)
+        r = wires_open(o, &load, err);
     if (r == 0)
         r = open_extras(o, &load.extras, err);
     if (r < 0)

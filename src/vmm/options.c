@@ -42,8 +42,8 @@ static const struct option long_options[] = {
 
 static const char usage[] =
     "usage: coracle-vmm --kernel FILE [--initrd FILE] [--append PARAMETERS] [--memory SIZE] [--vcpus N]\n"
-    "                   [--tap NAME [--vhost] | --vhost-user PATH] [--queues N] [--mac MAC] [--console FD]\n"
-    "                   [--disk FILE[,readonly|private]]... [--virtio-console] [--input FD] [--rng]\n"
+    "                   [--tap NAME[,mac=MAC]... [--vhost] | --vhost-user PATH] [--queues N] [--mac MAC]\n"
+    "                   [--console FD] [--disk FILE[,readonly|private]]... [--virtio-console] [--input FD] [--rng]\n"
     "                   [--vsock PATH [--cid N]] [--balloon[=SIZE]]\n"
     "       coracle-vmm --probe\n"
     "\n"
@@ -57,11 +57,11 @@ static const char usage[] =
     "  --memory SIZE        guest memory, e.g. 8MiB or 6144KiB (default 16MiB)\n"
     "  --append PARAMETERS  a kernel's command line, or boot parameters of a unikernel:\n"
     "                       ip4=ADDRESS/PREFIX gw4=ADDRESS ip6=... -- PROGRAM ARGUMENT...\n"
-    "  --tap NAME           network through this tap of the present network namespace\n"
-    "  --vhost              its packets are moved by the kernel's vhost-net\n"
+    "  --tap NAME[,mac=MAC] network through this tap of the present network namespace. Up to 8: eth0, eth1, ...\n"
+    "  --vhost              their packets are moved by the kernel's vhost-net\n"
     "  --vhost-user PATH    network through the vhost-user back end that listens there\n"
-    "  --queues N           queue pairs of the network device, 1 to 8 (default 1); the tap is then multi_queue\n"
-    "  --mac MAC            hardware address of the guest (default 02:00:00:00:00:01)\n"
+    "  --queues N           queue pairs of a network device, 1 to 8 (default 1); taps are then multi_queue\n"
+    "  --mac MAC            hardware address of the guest's eth0 (default 02:00:00:00:00:01), counted up for others\n"
     "  --console FD         descriptor the guest's output goes to (default 1)\n"
     "  --disk FILE          raw image as a disk that is written; ,readonly: it is not; ,private: what the guest "
     "writes\n"
@@ -89,7 +89,7 @@ static int invalid(struct error **err, const char *option, const char *value, co
     return r;
 }
 
-static int parse_mac(const char *text, uint8_t mac[6], struct error **err)
+static int parse_mac(const char *option, const char *text, uint8_t mac[6], struct error **err)
 {
     uint8_t bytes[6];
     int end = 0;
@@ -97,9 +97,36 @@ static int parse_mac(const char *text, uint8_t mac[6], struct error **err)
     if (sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
                &bytes[5], &end) != 6 ||
         text[end] != '\0' || (bytes[0] & 1))
-        return invalid(err, "mac", text, "a unicast address as 02:00:00:00:00:05");
+        return invalid(err, option, text, "a unicast address as 02:00:00:00:00:05");
     memcpy(mac, bytes, sizeof(bytes));
     return 0;
+}
+
+static int parse_tap(const char *text, struct options *o, struct error **err)
+{
+    static const char key[] = ",mac=";
+    const char *mac = strstr(text, key);
+    size_t length = mac ? (size_t)(mac - text) : strlen(text);
+
+    if (o->tap_count == MONITOR_NIC_MAX)
+        return invalid(err, "tap", text, "eight taps at most");
+    if (length == 0 || length >= IFNAMSIZ || memchr(text, ',', length))
+        return invalid(err, "tap", text, "an interface's name, or NAME,mac=02:00:00:00:00:05");
+    memcpy(o->taps[o->tap_count].name, text, length);
+    return mac ? parse_mac("tap", mac + sizeof(key) - 1, o->taps[o->tap_count++].mac, err) : (o->tap_count++, 0);
+}
+
+/* Those that were not told: the first device's, and from there on counted up in the last byte. */
+static void number_macs(struct options *o)
+{
+    static const uint8_t none[6];
+
+    for (unsigned i = 0; i < o->tap_count; i++) {
+        if (memcmp(o->taps[i].mac, none, sizeof(none)) != 0)
+            continue;
+        memcpy(o->taps[i].mac, o->mac, sizeof(o->mac));
+        o->taps[i].mac[5] = (uint8_t)(o->mac[5] + i);
+    }
 }
 
 static int parse_size(const char *option, const char *text, uint64_t *ret, struct error **err)
@@ -218,10 +245,9 @@ static int take_network_option(int c, const char *value, struct options *o, stru
 {
     switch (c) {
     case 't':
-        o->tap = value;
-        return *value && strlen(value) < IFNAMSIZ ? 0 : invalid(err, "tap", value, "an interface's name");
+        return parse_tap(value, o, err);
     case 'M':
-        return parse_mac(value, o->mac, err);
+        return parse_mac("mac", value, o->mac, err);
     case 'q':
         return parse_queues(value, &o->queues, err);
     case 'x':
@@ -300,9 +326,11 @@ int options_parse(int argc, char **argv, struct options *ret, struct error **err
                       o.kernel ? argv[optind] : "");
         error_hint(err, "coracle-vmm --help");
     }
-    if (r == 0 && (o.tap && o.vhost_user))
+    if (r == 0 && o.tap_count && o.vhost_user)
         r = invalid(err, "vhost-user", o.vhost_user, "either --tap or --vhost-user");
-    if (r == 0)
-        *ret = o;
-    return r;
+    if (r < 0)
+        return r;
+    number_macs(&o);
+    *ret = o;
+    return 0;
 }

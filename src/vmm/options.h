@@ -3,6 +3,7 @@
 #ifndef CORACLE_VMM_OPTIONS_H
 #define CORACLE_VMM_OPTIONS_H
 
+#include <net/if.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -12,10 +13,14 @@
 struct options {
     const char *kernel;     /* NULL: only help or the version was wanted, and printed */
     const char *parameters; /* boot parameters */
-    const char *tap;        /* NULL: no network device, or vhost_user */
-    const char *vhost_user; /* path of a back end's socket; NULL: none */
-    unsigned queues;        /* queue pairs of the network device */
-    bool vhost;             /* the kernel moves its packets */
+    unsigned tap_count;
+    struct {
+        char name[IFNAMSIZ];
+        uint8_t mac[6]; /* zeros: of the mac below, counted up */
+    } taps[MONITOR_NIC_MAX];
+    const char *vhost_user; /* path of a back end's socket; NULL: none. Then no taps */
+    unsigned queues;        /* queue pairs of each network device */
+    bool vhost;             /* the kernel moves their packets */
     const char *initrd;     /* NULL: none */
     uint64_t memory_bytes;
     unsigned vcpus;
@@ -33,7 +38,7 @@ struct options {
     const char *vsock; /* path of its socket; NULL: none */
     uint32_t cid;
     uint64_t balloon_bytes; /* asked of the guest at the start */
-    uint8_t mac[6];
+    uint8_t mac[6];         /* of the first network device */
     bool supervised; /* by the launcher: everything comes on descriptor 3 */
 };
 

@@ -64,18 +64,18 @@ static int connect_user(const char *path, struct error **err)
     return take_fd(&fd);
 }
 
-int wire_open(const struct options *o, struct net_options *ret, struct error **err)
+static void begin(const struct options *o, const uint8_t mac[6], struct net_options *ret)
 {
     *ret = net_options_none();
-    memcpy(ret->mac, o->mac, sizeof(ret->mac));
+    memcpy(ret->mac, mac, sizeof(ret->mac));
     ret->pairs = o->queues;
     ret->control = o->queues > 1;
-    if (o->vhost_user) {
-        ret->user_fd = connect_user(o->vhost_user, err);
-        return ret->user_fd < 0 ? ret->user_fd : 0;
-    }
+}
+
+static int open_queues(const struct options *o, const char *tap, struct net_options *ret, struct error **err)
+{
     for (unsigned i = 0; i < o->queues; i++) {
-        ret->tap_fds[i] = open_tap(o->tap, o->queues > 1, err);
+        ret->tap_fds[i] = open_tap(tap, o->queues > 1, err);
         if (ret->tap_fds[i] < 0)
             return ret->tap_fds[i];
         if (!o->vhost)
@@ -85,4 +85,23 @@ int wire_open(const struct options *o, struct net_options *ret, struct error **e
             return ret->vhost_fds[i];
     }
     return 0;
+}
+
+int wires_open(const struct options *o, struct machine_load *ret, struct error **err)
+{
+    struct net_options *nic = &ret->nics[0].net;
+    int r = 0;
+
+    if (o->vhost_user) {
+        begin(o, o->mac, nic);
+        ret->nic_count = 1;
+        nic->user_fd = connect_user(o->vhost_user, err);
+        return nic->user_fd < 0 ? nic->user_fd : 0;
+    }
+    for (unsigned i = 0; r == 0 && i < o->tap_count; i++) {
+        nic = &ret->nics[ret->nic_count++].net;
+        begin(o, o->taps[i].mac, nic);
+        r = open_queues(o, o->taps[i].name, nic, err);
+    }
+    return r;
 }

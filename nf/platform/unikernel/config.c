@@ -69,7 +69,7 @@ bool net_parameter(struct net_config config[NET_MAX], const char *word)
     else if ((value = value_of(word, "gwmac")) != NULL)
         copy_value(c->gateway_mac, sizeof(c->gateway_mac), value);
     else if ((value = value_of(word, "net.without")) != NULL)
-        config->declined = hexadecimal(value);
+        c->declined = hexadecimal(value);
     else
         return false;
     return true;
@@ -136,6 +136,27 @@ const ip6_addr_t *unikernel_gateway6(const struct netif *netif)
         if (gateways6[i].netif == netif)
             return &gateways6[i].address;
     return NULL;
+}
+
+/* A reply leaves by the interface whose address it carries, when that has a gateway; what has no source yet and is on no
+ * link of ours, by the first that has one. lwIP asks before it looks at its links when there is a source. */
+struct netif *unikernel_route4(const ip4_addr_t *from)
+{
+    struct netif *netif;
+
+    NETIF_FOREACH(netif) {
+        if (netif_is_up(netif) && !ip4_addr_isany(netif_ip4_gw(netif)) &&
+            (!from || ip4_addr_cmp(from, netif_ip4_addr(netif))))
+            return netif;
+    }
+    return NULL;
+}
+
+/* Of IPv6, where lwIP knows one default: the first with a gateway, or else the first. */
+static void choose_default6(struct netif *netif)
+{
+    if (!netif_default || (!unikernel_gateway6(netif_default) && unikernel_gateway6(netif)))
+        netif_set_default(netif);
 }
 
 static void configure6(struct netif *netif, const struct net_config *c)
@@ -235,6 +256,11 @@ bool net_is_static(const struct net_config *c)
     return strcmp(c->ip4, "dhcp") != 0 && strcmp(c->ip6, "auto") != 0;
 }
 
+bool net_is_configured(const struct net_config *c)
+{
+    return *c->ip4 || *c->ip6 || *c->gateway4 || *c->gateway6 || *c->gateway_mac;
+}
+
 void net_configure(struct netif *netif, const struct net_config *config, unsigned nic)
 {
     netif->flags &= (u8_t)~NETIF_FLAG_UP; /* nothing is announced while it changes */
@@ -244,5 +270,6 @@ void net_configure(struct netif *netif, const struct net_config *config, unsigne
     if (strcmp(config->ip4, "dhcp") == 0 && dhcp_start(netif) != ERR_OK)
         nf_print(NF_LOG, "network: no memory for DHCP\n");
     set_gateway6(netif, config, nic);
+    choose_default6(netif);
     configure_neighbours(netif, config, nic);
 }

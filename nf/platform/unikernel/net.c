@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio-net as a lwIP interface. Theory of operation:
+ * Each virtio-net device as a lwIP interface. Theory of operation:
+ *
+ * The machine's network devices are eth0, eth1, ... in their order, each with queues, offloads, addresses of its own
+ * (struct nic), in memory that is taken only for devices that are there. Receive buffers are all of one size and, once
+ * lwIP lets go of them, anybody's.
  *
  * Offloads both ways. lwIP is told of segments of up to 65,000 bytes; what leaves here larger than the wire takes
  * carries a header that asks the host to cut it (virtio 1.2, 5.1.6.2), what comes was merged by the host. The peer must
@@ -77,19 +81,24 @@ struct tx_slot {
     struct tx_slot *next;
 };
 
-static struct virtio device;
-static unsigned header_bytes;       /* of struct net_header: a legacy device without mergeable buffers has no count */
-static uint16_t software_checksums; /* lwIP's flags for what the device does not do */
-static struct virtq rx, tx;
-static struct netif interface;
+struct nic {
+    struct netif netif; /* its state is this */
+    struct virtio device;
+    unsigned index;              /* N of ethN */
+    unsigned header_bytes;       /* of struct net_header: a legacy device without mergeable buffers has no count */
+    uint16_t software_checksums; /* lwIP's flags for what the device does not do */
+    unsigned rx_posted;          /* buffers in the ring */
+    struct virtq rx, tx;
+    struct tx_slot *free_slots;
+    struct tx_slot slots[VQ_SIZE];
+};
+
+static struct nic *nics[NET_MAX];
+static unsigned nic_count;
 static struct rx_buffer *spare_buffers;
-static struct tx_slot tx_slots[VQ_SIZE];
-static struct tx_slot *free_slots;
-static unsigned rx_posted, rx_wanted; /* buffers in the ring */
-static uint32_t rx_bytes;             /* of each */
+static unsigned rx_wanted; /* buffers in each ring, */
+static uint32_t rx_bytes;  /* of this size */
 static uint64_t packet_time;
-static uint64_t declined; /* feature bits the boot parameters forbid */
-static bool present; /* there is a device */
 
 uint64_t net_received_at(void)
 {
@@ -125,36 +134,40 @@ static struct rx_buffer *rx_new(void)
     return NULL;
 }
 
-static bool rx_post(struct rx_buffer *buffer)
+static bool rx_post(struct nic *n, struct rx_buffer *buffer)
 {
     const struct virtq_segment segment = {buffer->bytes, rx_bytes, true};
 
-    if (!virtq_add(&rx, &segment, 1, buffer))
+    if (!virtq_add(&n->rx, &segment, 1, buffer))
         return false;
-    rx_posted++;
+    n->rx_posted++;
     return true;
 }
 
-static void rx_refill(void)
+static void rx_refill(struct nic *n)
 {
-    while (rx_posted < rx_wanted) {
+    while (n->rx_posted < rx_wanted) {
         struct rx_buffer *buffer = rx_new();
         if (!buffer)
             break;
-        if (!rx_post(buffer)) {
+        if (!rx_post(n, buffer)) {
             rx_free(&buffer->pbuf.pbuf);
             break;
         }
     }
-    virtq_publish(&rx);
+    virtq_publish(&n->rx);
 }
 
+/* Each device has an equal part of the share. */
 static void rx_choose_size(void)
 {
-    uint64_t large = heap_left() / RX_SHARE / RX_LARGE;
+    uint64_t share = heap_left() / RX_SHARE / nic_count, large = share / RX_LARGE, small = share / PAGE;
 
     rx_bytes = large < 8 ? PAGE : RX_LARGE;
-    rx_wanted = large < 8 ? RX_SMALL_POSTED : large < RX_LARGE_POSTED ? (unsigned)large : RX_LARGE_POSTED;
+    if (large < 8)
+        rx_wanted = small < RX_SMALL_POSTED ? (unsigned)small : RX_SMALL_POSTED;
+    else
+        rx_wanted = large < RX_LARGE_POSTED ? (unsigned)large : RX_LARGE_POSTED;
 }
 
 static struct pbuf *as_pbuf(struct rx_buffer *buffer, uint32_t length, unsigned skip)
@@ -166,37 +179,37 @@ static struct pbuf *as_pbuf(struct rx_buffer *buffer, uint32_t length, unsigned 
     return p;
 }
 
-static void drop(struct rx_buffer *buffer)
+static void drop(struct nic *n, struct rx_buffer *buffer)
 {
-    if (!rx_post(buffer))
+    if (!rx_post(n, buffer))
         rx_free(&buffer->pbuf.pbuf);
 }
 
 /* A small packet in memory of its own; its buffer is back in the ring. */
-static struct pbuf *rx_copy(struct rx_buffer *buffer, unsigned length, unsigned skip)
+static struct pbuf *rx_copy(struct nic *n, struct rx_buffer *buffer, unsigned length, unsigned skip)
 {
     struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)(length - skip), PBUF_RAM);
 
     if (p)
         memcpy(p->payload, buffer->bytes + skip, length - skip);
-    drop(buffer);
+    drop(n, buffer);
     return p;
 }
 
 /* The rest of a packet that fills several buffers, behind first; what does not fit into a pbuf is cut, which IP
  * notices. */
-static void rx_take_rest(struct pbuf *first, unsigned count)
+static void rx_take_rest(struct nic *n, struct pbuf *first, unsigned count)
 {
     struct pbuf *last = first;
     uint32_t length;
 
     for (unsigned i = 1; i < count; i++) {
-        struct rx_buffer *buffer = virtq_take(&rx, &length);
+        struct rx_buffer *buffer = virtq_take(&n->rx, &length);
         if (!buffer)
             return;
-        rx_posted--;
+        n->rx_posted--;
         if (first->tot_len + length > UINT16_MAX) {
-            drop(buffer);
+            drop(n, buffer);
             continue;
         }
         last->next = as_pbuf(buffer, length, 0);
@@ -207,28 +220,28 @@ static void rx_take_rest(struct pbuf *first, unsigned count)
 }
 
 /* One packet, as one chain. NULL: there was none; *ret_more: there may be more. */
-static struct pbuf *rx_take(struct net_header *ret_header, bool *ret_more)
+static struct pbuf *rx_take(struct nic *n, struct net_header *ret_header, bool *ret_more)
 {
-    const unsigned skip = header_bytes;
+    const unsigned skip = n->header_bytes;
     uint32_t length;
-    struct rx_buffer *buffer = virtq_take(&rx, &length);
+    struct rx_buffer *buffer = virtq_take(&n->rx, &length);
     struct pbuf *first;
 
     *ret_more = buffer != NULL;
     if (!buffer)
         return NULL;
-    rx_posted--;
+    n->rx_posted--;
     __builtin_memcpy(ret_header, buffer->bytes, sizeof(*ret_header));
-    if (!(device.features & F_MRG_RXBUF))
+    if (!(n->device.features & F_MRG_RXBUF))
         ret_header->buffer_count = 1;
     if (length <= skip || length - skip > UINT16_MAX) {
-        drop(buffer);
+        drop(n, buffer);
         return NULL;
     }
     if (ret_header->buffer_count <= 1 && length <= RX_COPY_MAX)
-        return rx_copy(buffer, length, skip);
+        return rx_copy(n, buffer, length, skip);
     first = as_pbuf(buffer, length, skip);
-    rx_take_rest(first, ret_header->buffer_count);
+    rx_take_rest(n, first, ret_header->buffer_count);
     return first;
 }
 
@@ -292,13 +305,13 @@ static void replace_word(uint8_t *tcp, uint8_t *word, uint16_t value, bool fix_c
     tcp[17] = (uint8_t)~sum;
 }
 
-static void rx_rewrite_mss(struct pbuf *p, bool checked)
+static void rx_rewrite_mss(const struct nic *n, struct pbuf *p, bool checked)
 {
     uint8_t *frame = p->payload, *mss;
     bool v6;
     unsigned at = tcp_offset(frame, p->len, &v6);
 
-    if (!at || !(device.features & (v6 ? F_HOST_TSO6 : F_HOST_TSO4)))
+    if (!at || !(n->device.features & (v6 ? F_HOST_TSO6 : F_HOST_TSO4)))
         return;
     mss = mss_option(frame + at, p->len - at);
     if (mss && (mss[0] << 8 | mss[1]) >= (v6 ? MSS6 : MSS4))
@@ -306,63 +319,63 @@ static void rx_rewrite_mss(struct pbuf *p, bool checked)
 }
 
 /* Nothing is left to fill the ring with: what comes is dropped until lwIP lets go of buffers. */
-static bool rx_exhausted(void)
+static bool rx_exhausted(const struct nic *n)
 {
-    return rx_posted < rx_wanted / 3 && !spare_buffers && heap_left() < rx_bytes + PAGE;
+    return n->rx_posted < rx_wanted / 3 && !spare_buffers && heap_left() < rx_bytes + PAGE;
 }
 
-static void rx_give(struct pbuf *p, const struct net_header *header)
+static void rx_give(struct nic *n, struct pbuf *p, const struct net_header *header)
 {
     bool checked = (header->flags & (NEEDS_CSUM | DATA_VALID)) != 0;
 
-    rx_rewrite_mss(p, checked);
-    NETIF_SET_CHECKSUM_CTRL(&interface,
+    rx_rewrite_mss(n, p, checked);
+    NETIF_SET_CHECKSUM_CTRL(&n->netif,
                             checked ? NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_ICMP | NETIF_CHECKSUM_CHECK_ICMP6 |
                                           NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_GEN_ICMP | NETIF_CHECKSUM_GEN_ICMP6 |
-                                          software_checksums
-                                    : (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | software_checksums);
-    if (interface.input(p, &interface) != ERR_OK)
+                                          n->software_checksums
+                                    : (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | n->software_checksums);
+    if (ethernet_input(p, &n->netif) != ERR_OK)
         pbuf_free(p);
 }
 
-static bool receive(void)
+static bool receive(struct nic *n)
 {
     struct net_header header;
     bool more = true;
     unsigned i;
 
     for (i = 0; i < POLL_BATCH; i++) {
-        struct pbuf *p = rx_take(&header, &more);
+        struct pbuf *p = rx_take(n, &header, &more);
 
         if (!more)
             break;
         if (!p)
             continue;
         packet_time = nf_wall_clock();
-        if (rx_exhausted())
+        if (rx_exhausted(n))
             pbuf_free(p); /* its buffers are spare ones now; the wire is asked again by whoever cares */
         else
-            rx_give(p, &header);
-        if (rx_posted < rx_wanted / 2)
-            rx_refill();
+            rx_give(n, p, &header);
+        if (n->rx_posted < rx_wanted / 2)
+            rx_refill(n);
     }
     if (i)
-        rx_refill();
+        rx_refill(n);
     return i > 0;
 }
 
 /* ---- transmit ---- */
 
-static bool reap(void)
+static bool reap(struct nic *n)
 {
     struct tx_slot *slot;
     uint32_t length;
     bool worked = false;
 
-    while ((slot = virtq_take(&tx, &length)) != NULL) {
+    while ((slot = virtq_take(&n->tx, &length)) != NULL) {
         pbuf_free(slot->packet);
-        slot->next = free_slots;
-        free_slots = slot;
+        slot->next = n->free_slots;
+        n->free_slots = slot;
         worked = true;
     }
     return worked;
@@ -396,7 +409,7 @@ static unsigned transport_offset(const uint8_t *frame, unsigned length, bool *re
     return 0;
 }
 
-static void tx_fill_header(struct net_header *h, struct pbuf *p)
+static void tx_fill_header(const struct nic *n, struct net_header *h, struct pbuf *p)
 {
     uint8_t *frame = p->payload, *mss;
     unsigned protocol;
@@ -408,9 +421,9 @@ static void tx_fill_header(struct net_header *h, struct pbuf *p)
         return;
     if (protocol == IP_PROTO_TCP && (mss = mss_option(frame + at, p->len - at)) != NULL) {
         uint16_t wire = v6 ? MSS6 : MSS4;
-        replace_word(frame + at, mss, wire, software_checksums != 0);
+        replace_word(frame + at, mss, wire, n->software_checksums != 0);
     }
-    if (software_checksums)
+    if (n->software_checksums)
         return;
     unsigned field = at + (protocol == IP_PROTO_TCP ? 16u : 6u);
     uint16_t sum = pseudo_sum(frame, v6, protocol, p->tot_len - at);
@@ -429,13 +442,13 @@ static void tx_fill_header(struct net_header *h, struct pbuf *p)
 static err_t transmit(struct netif *netif, struct pbuf *p)
 {
     struct virtq_segment segments[TX_SEGMENTS_MAX];
+    struct nic *n = netif->state;
     struct tx_slot *slot;
     unsigned count = 1;
 
-    (void)netif;
-    if (!free_slots || tx.free_count < TX_SEGMENTS_MAX)
-        reap();
-    slot = free_slots;
+    if (!n->free_slots || n->tx.free_count < TX_SEGMENTS_MAX)
+        reap(n);
+    slot = n->free_slots;
     if (!slot)
         return ERR_MEM;
     for (struct pbuf *q = p; q; q = q->next) {
@@ -445,13 +458,13 @@ static err_t transmit(struct netif *netif, struct pbuf *p)
             return ERR_BUF;
         segments[count++] = (struct virtq_segment){q->payload, q->len, false};
     }
-    tx_fill_header(&slot->header, p);
-    segments[0] = (struct virtq_segment){&slot->header, header_bytes, false};
-    if (!virtq_add(&tx, segments, count, slot))
+    tx_fill_header(n, &slot->header, p);
+    segments[0] = (struct virtq_segment){&slot->header, n->header_bytes, false};
+    if (!virtq_add(&n->tx, segments, count, slot))
         return ERR_MEM;
     pbuf_ref(p);
     slot->packet = p;
-    free_slots = slot->next;
+    n->free_slots = slot->next;
     return ERR_OK;
 }
 
@@ -497,11 +510,25 @@ static void forget_path_mtu(const ip6_addr_t *to)
             destination_cache[i].pmtu = 0;
 }
 
+/* lwIP remembers by the destination alone whom a packet is handed to: that may be a neighbour of another interface. */
+static void forget_other_hop(const struct netif *netif, const ip6_addr_t *to)
+{
+    for (unsigned i = 0; i < LWIP_ND6_NUM_DESTINATIONS; i++) {
+        struct nd6_destination_cache_entry *e = &destination_cache[i];
+
+        for (unsigned j = 0; ip6_addr_cmp(to, &e->destination_addr) && j < LWIP_ND6_NUM_NEIGHBORS; j++)
+            if (neighbor_cache[j].netif != netif && ip6_addr_cmp(&e->next_hop_addr, &neighbor_cache[j].next_hop_address))
+                ip6_addr_set_any(&e->destination_addr);
+    }
+}
+
 static err_t output6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
 {
     const struct ip6_hdr *h = p->payload;
     err_t r;
 
+    if (nic_count > 1)
+        forget_other_hop(netif, to);
     if (p->tot_len <= WIRE_MTU || IP6H_NEXTH(h) == IP_PROTO_TCP)
         return ethip6_output(netif, p, to);
     finish_checksum6(p);
@@ -516,17 +543,18 @@ static err_t output6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
 
 static err_t interface_init(struct netif *netif)
 {
+    const struct nic *n = netif->state;
+
     netif->name[0] = 'e';
     netif->name[1] = 't';
+    netif->num = (u8_t)n->index;
     netif->output = output4;
     netif->output_ip6 = output6;
     netif->linkoutput = transmit;
     netif->mtu = UINT16_MAX;
     netif->mtu6 = UINT16_MAX;
-    NETIF_SET_CHECKSUM_CTRL(netif, (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | software_checksums);
+    NETIF_SET_CHECKSUM_CTRL(netif, (NETIF_CHECKSUM_ENABLE_ALL & ~TRANSPORT_CHECKSUMS) | n->software_checksums);
     netif->hwaddr_len = 6;
-    for (unsigned i = 0; i < 6; i++)
-        netif->hwaddr[i] = virtio_config(&device, i);
     netif->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_LINK_UP;
     return ERR_OK;
 }
@@ -542,89 +570,126 @@ static uint64_t choose_features(uint64_t offered)
         wanted &= ~(F_GUEST_TSO4 | F_GUEST_TSO6);
     if (!(offered & F_CSUM))
         wanted &= ~(F_HOST_TSO4 | F_HOST_TSO6);
-    return wanted & ~declined;
+    return wanted & offered;
 }
 
-static bool find_device(void)
+static bool nic_begin(struct nic *n, uint64_t address, uint64_t offered)
 {
-    for (uint32_t i = 0; i < boot.device_count; i++) {
-        uint64_t address = boot.devices[i].address, offered = virtio_offers(address, KIND_NET);
-        if (offered && virtio_begin(&device, address, KIND_NET, choose_features(offered & ~declined)))
-            return true;
+    if (!virtio_begin(&n->device, address, KIND_NET, choose_features(offered)) ||
+        !virtio_queue(&n->device, &n->rx, 0) || !virtio_queue(&n->device, &n->tx, 1))
+        return false;
+    n->device.acknowledge = !(boot.flags & BOOT_DIRECT);
+    n->header_bytes = n->device.legacy && !(n->device.features & F_MRG_RXBUF) ? 10 : sizeof(struct net_header);
+    n->software_checksums = n->device.features & F_CSUM ? 0 : TRANSPORT_CHECKSUMS;
+    for (unsigned i = 0; i < VQ_SIZE; i++) {
+        n->slots[i].next = n->free_slots;
+        n->free_slots = &n->slots[i];
     }
-    return false;
+    return true;
+}
+
+/* A device that cannot be used keeps its number: the next one is not taken for it. */
+static void find_devices(const struct net_config config[NET_MAX])
+{
+    unsigned index = 0;
+
+    for (uint32_t i = 0; i < boot.device_count && i < BOOT_DEVICE_MAX && index < NET_MAX; i++) {
+        uint64_t address = boot.devices[i].address, offered = virtio_offers(address, KIND_NET);
+        struct nic *n;
+
+        if (!offered)
+            continue;
+        n = unikernel_calloc(1, sizeof(*n));
+        if (n && nic_begin(n, address, offered & ~config[index].declined)) {
+            n->index = index;
+            nics[nic_count++] = n;
+        } else {
+            nf_print(NF_LOG, "eth%u: the device cannot be used\n", index);
+            unikernel_free(n);
+        }
+        index++;
+    }
+}
+
+/* Addresses for all; those that nothing is there for are told. */
+static void configure(const struct net_config config[NET_MAX])
+{
+    for (unsigned i = 0, k = 0; i < NET_MAX; i++) {
+        if (k < nic_count && nics[k]->index == i) {
+            for (unsigned j = 0; j < 6; j++)
+                nics[k]->netif.hwaddr[j] = virtio_config(&nics[k]->device, j);
+            net_configure(&nics[k++]->netif, &config[i], i);
+        } else if (nic_count && net_is_configured(&config[i])) {
+            nf_print(NF_LOG, "network: eth%u is configured, but there is no such device\n", i);
+        }
+    }
 }
 
 bool net_init(const struct net_config config[NET_MAX])
 {
     lwip_init();
-    declined = config->declined;
-    if (!find_device() || !virtio_queue(&device, &rx, 0) || !virtio_queue(&device, &tx, 1))
+    find_devices(config);
+    if (!nic_count)
         return false;
-    device.acknowledge = !(boot.flags & BOOT_DIRECT);
-    header_bytes = device.legacy && !(device.features & F_MRG_RXBUF) ? 10 : sizeof(struct net_header);
-    software_checksums = device.features & F_CSUM ? 0 : TRANSPORT_CHECKSUMS;
-    for (unsigned i = 0; i < VQ_SIZE; i++) {
-        tx_slots[i].next = free_slots;
-        free_slots = &tx_slots[i];
-    }
     rx_choose_size();
-    rx_refill();
-    virtio_ready(&device);
-    virtq_interrupts(&tx, false);
-    netif_add_noaddr(&interface, NULL, interface_init, ethernet_input);
-    netif_set_default(&interface);
-    net_configure(&interface, config, 0);
-    return present = true;
+    /* lwIP puts each before the others, and looks at eth0 first then. */
+    for (unsigned i = nic_count; i-- > 0;) {
+        struct nic *n = nics[i];
+
+        rx_refill(n);
+        virtio_ready(&n->device);
+        virtq_interrupts(&n->tx, false);
+        netif_add_noaddr(&n->netif, n, interface_init, ethernet_input);
+    }
+    configure(config);
+    return true;
 }
 
 /* Whoever was known is forgotten; connections of the former address end with it (netif_set_addr), listening sockets
  * of any address stay. */
-static void forget(void)
+static void forget(struct netif *netif)
 {
-    dhcp_release_and_stop(&interface);
-    etharp_cleanup_netif(&interface);
-    nd6_cleanup_netif(&interface);
-    netif_set_addr(&interface, IP4_ADDR_ANY4, IP4_ADDR_ANY4, IP4_ADDR_ANY4);
+    dhcp_release_and_stop(netif);
+    etharp_cleanup_netif(netif);
+    nd6_cleanup_netif(netif);
+    netif_set_addr(netif, IP4_ADDR_ANY4, IP4_ADDR_ANY4, IP4_ADDR_ANY4);
     for (s8_t i = 0; i < LWIP_IPV6_NUM_ADDRESSES; i++) {
-        netif_ip6_addr_set_state(&interface, i, IP6_ADDR_INVALID);
-        netif_ip6_addr_set(&interface, i, IP6_ADDR_ANY6);
+        netif_ip6_addr_set_state(netif, i, IP6_ADDR_INVALID);
+        netif_ip6_addr_set(netif, i, IP6_ADDR_ANY6);
     }
 }
 
 void net_restored(const struct net_config config[NET_MAX])
 {
-    if (!present)
-        return;
-    forget();
-    for (unsigned i = 0; i < 6; i++)
-        interface.hwaddr[i] = virtio_config(&device, i);
-    net_configure(&interface, config, 0);
+    netif_set_default(NULL);
+    for (unsigned i = 0; i < nic_count; i++)
+        forget(&nics[i]->netif);
+    configure(config);
 }
 
 bool net_poll(void)
 {
-    bool worked;
+    bool worked = false;
 
-    if (!present)
-        return false;
-    worked = receive();
-    worked |= reap();
-    virtq_publish(&tx);
+    for (unsigned i = 0; i < nic_count; i++) {
+        worked |= receive(nics[i]);
+        worked |= reap(nics[i]);
+    }
+    net_flush();
     return worked;
 }
 
 void net_flush(void)
 {
-    if (present)
-        virtq_publish(&tx);
+    for (unsigned i = 0; i < nic_count; i++)
+        virtq_publish(&nics[i]->tx);
 }
 
 void net_interrupts(bool on)
 {
-    if (!present)
-        return;
-    virtq_interrupts(&rx, on);
-    if (on)
-        virtio_acknowledge(&device);
+    for (unsigned i = 0; i < nic_count; i++) {
+        virtq_interrupts(&nics[i]->rx, on);
+        if (on)
+            virtio_acknowledge(&nics[i]->device);
+    }
 }

@@ -50,8 +50,12 @@ bool net_round(void)
  * thousand idle guests that each tick twice a second are a busy host. */
 static bool stack_rests(void)
 {
-    return !tcp_active_pcbs && !tcp_tw_pcbs && net_is_static(&network_config[0]) &&
-           cpu_ns() - packet_seen > STACK_REST_NS;
+    if (tcp_active_pcbs || tcp_tw_pcbs || cpu_ns() - packet_seen <= STACK_REST_NS)
+        return false;
+    for (unsigned i = 0; i < NET_MAX; i++)
+        if (!net_is_static(&network_config[i]))
+            return false;
+    return true;
 }
 
 uint64_t net_next(void)

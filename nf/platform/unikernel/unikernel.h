@@ -125,7 +125,7 @@ bool vsock_poll(void); /* true: there was work */
 void vsock_restored(void);
 bool vsock_stop_wanted(void); /* the host asked the program to end */
 
-/* ---- net.c: virtio-net as a lwIP interface ---- */
+/* ---- net.c: each virtio-net device as a lwIP interface ---- */
 
 enum { NET_MAX = 8 };
 
@@ -150,6 +150,7 @@ bool net_parameter(struct net_config config[NET_MAX], const char *word);
 struct netif;
 void net_configure(struct netif *netif, const struct net_config *config, unsigned nic);
 bool net_is_static(const struct net_config *config); /* no address of it comes from the network */
+bool net_is_configured(const struct net_config *config); /* the boot parameters say something of it */
 
 /* ---- What a program may do without. main.c calls each only when it was linked, and that is when something refers to
  * it: an element's image has no lwIP in it, an iperf's no element. ---- */

@@ -123,6 +123,47 @@ if [ "$ACCELERATOR" != tcg ]; then
 fi
 run coracle rm -f warm one two
 
+case_is "several networks: it answers on each"
+for network in a b; do
+    run coracle network create $network
+    expect_status 0
+done
+address_on() { coracle inspect --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["networks"][int(sys.argv[1])][sys.argv[2]])' "$2" "$3"; }
+answers_on_both() { # INSTANCE
+    for i in 0 1; do
+        run in_fabric ping -c 2 -i 0.2 -W 2 "$(address_on "$1" $i ipv4)"
+        expect_status 0
+        run in_fabric ping -6 -c 2 -i 0.2 -W 2 "$(address_on "$1" $i ipv6)"
+        expect_status 0
+        run in_fabric timeout 20 iperf -c "$(address_on "$1" $i ipv4)" -t 0.5
+        expect_status 0
+        expect_out_like '([0-9.]+) [GM]bits/sec'
+    done
+}
+run coracle run --name two --on unikernel.kvm -m 24m --start-mode cold --network a --network b coracle/iperf
+expect_status 0
+answers_on_both two
+run coracle rm -f two
+expect_status 0
+if [ "$ACCELERATOR" != tcg ]; then
+    run coracle run --name two --on unikernel.kvm -m 24m --network b --network a coracle/iperf
+    expect_status 0
+    answers_on_both two
+    run coracle snapshot create two both
+    expect_status 0
+    run coracle snapshot restore --name twin both
+    expect_status 0
+    answers_on_both twin
+    answers_on_both two
+    run coracle rm -f two twin
+    run coracle snapshot rm both
+    expect_status 0
+fi
+for network in a b; do
+    run coracle network rm $network
+    expect_status 0
+done
+
 case_is "snapshots that are kept"
 run coracle snapshot create vm kept
 expect_status 0

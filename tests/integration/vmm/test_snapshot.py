@@ -259,6 +259,32 @@ def test_paused_stays_paused():
         os.close(fd)
 
 
+def test_several_interfaces():
+    """eth0 and eth1 of a guest become those of another, in either order, and those of a guest that was restored."""
+    first = start()
+    r = first.load(IMAGE, b"-- iperf -s", LOGS | WAIT, nics=[(mac(9), NET_NONE, 1), (mac(8), NET_NONE, 1)])
+    assert r.type == DONE, (r, first.log())
+    m = first
+    for order in ((1, 2), (2, 1)):
+        file = os.memfd_create("several")
+        assert m.control(SNAPSHOT, fds=[file]).type == DONE
+        m.end(signal.SIGTERM)
+        words = [f"eth{n}.{key}={value}" for n, i in enumerate(order) for key, value in
+                 (("ip4", f"198.18.{240 + i}.2/24"), ("gw4", f"198.18.{240 + i}.1"), ("ip6", f"fdc0:{i}::2/64"))]
+        m = start()
+        r = m.load(file, (" ".join(words) + " eth2.ip4=198.18.1.1/24 -- iperf -s").encode(), LOGS | WAIT | RESTORE,
+                   nics=[(mac(i), NET_TAP, 1) for i in order], taps=[taps[i] for i in order])
+        assert r.type == DONE, (r, m.log())
+        os.close(file)
+        assert "eth2 is configured, but there is no such device" in m.log(), m.log()
+        for i in order:
+            answers(i)
+        for target in (f"198.18.{240 + order[1]}.2", f"198.18.{240 + order[0]}.2"):
+            r = run("iperf", "-c", target, "-t", "0.5")
+            assert r.returncode == 0 and "bits/sec" in r.stdout, (order, r, m.log())
+    m.end(signal.SIGTERM)
+
+
 # ---- files that are no snapshots ----
 
 def fnv(header):

@@ -53,7 +53,10 @@ void unikernel_free(void *memory);
 #define ARP_QUEUEING                  1
 #define LWIP_ARP                      1
 #define LWIP_ETHERNET                 1
-#define LWIP_SINGLE_NETIF             1
+/* Neighbours, routers, prefixes: each of 8 interfaces may have a gateway that stays */
+#define LWIP_ND6_NUM_NEIGHBORS        20
+#define LWIP_ND6_NUM_ROUTERS          8
+#define LWIP_ND6_NUM_PREFIXES         8
 #define LWIP_HAVE_LOOPIF              0
 #define LWIP_NETIF_LOOPBACK           0
 #define LWIP_NETIF_TX_SINGLE_PBUF     0
@@ -95,8 +98,11 @@ void unikernel_free(void *memory);
 uint32_t unikernel_isn(const void *local, uint16_t local_port, const void *remote, uint16_t remote_port);
 #define LWIP_HOOK_TCP_ISN unikernel_isn
 
-/* The gateway that the boot parameters name: config.c */
+/* The gateways that the boot parameters name: config.c */
 struct netif;
+struct ip4_addr;
+struct netif *unikernel_route4(const struct ip4_addr *from);
+#define LWIP_HOOK_IP4_ROUTE_SRC(from, to) unikernel_route4(from)
 struct ip6_addr;
 const struct ip6_addr *unikernel_gateway6(const struct netif *netif);
 #define LWIP_HOOK_ND6_GET_GW(netif, to) unikernel_gateway6(netif)
