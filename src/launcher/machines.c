@@ -62,6 +62,12 @@ static int open_kvm(int *ret_fd, struct error **err)
     return 0;
 }
 
+/*
+ * A monitor that its guest took over still has its log files, and a snapshot's: none of them gets longer than an honest
+ * one can make it. Memory, and what was written to disks of its own, go into a snapshot; FILE_BYTES is the bound of logs.
+ */
+#define FILE_BYTES (UINT64_C(1) << 30)
+
 int machine_prepare(struct launcher *l, const struct machine_kind *kind, const char *tag, uint32_t uid,
                     const struct limits *limits, struct machine **ret_machine, struct steps *steps, struct error **err)
 {
@@ -74,8 +80,8 @@ int machine_prepare(struct launcher *l, const struct machine_kind *kind, const c
     int r = kind->kvm ? open_kvm(&kvm, err) : 0;
 
     if (r == 0)
-        r = machine_create(l->runtime, tag, uid, kind->monitor == PLAN_MONITOR_VMM ? MACHINE_VMM : MACHINE_QEMU, limits,
-                           &machine, steps, err);
+        r = machine_create(l->runtime, tag, uid, kind->monitor == PLAN_MONITOR_VMM ? MACHINE_VMM : MACHINE_QEMU,
+                           2 * kind->memory_bytes + FILE_BYTES, limits, &machine, steps, err);
     if (r == 0)
         r = monitor_send_prepare(machine_setup_fd(machine), &prepare, kvm, err);
     if (r < 0) {

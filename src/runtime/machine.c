@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -31,6 +32,7 @@ struct monitor_arguments {
     bool emulator;                       /* mounts of its own on top: /tmp, /proc */
     gid_t kvm_gid;                       /* supplementary group, 0: none */
     uint32_t uid;
+    struct rlimit files;
     const char *const *argv;
 };
 
@@ -82,6 +84,7 @@ static CHILD_CODE __attribute__((noreturn, used)) void monitor_run(const void *a
     child_call(SYS_dup3, setup, SETUP_FD, 0, 0, 0);
     child_call(SYS_dup3, program, EXEC_FD, O_CLOEXEC, 0, 0);
     child_call(SYS_close_range, EXEC_FD + 1, ~0u, 0, 0, 0);
+    child_call(SYS_prlimit64, 0, RLIMIT_FSIZE, (long)&a->files, 0, 0); /* refused only where there is a lower one */
     /* all were blocked for the clone; nobody knows this process yet, so none is pending for the launcher's handlers */
     child_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&no_signals, 0, sizeof(no_signals), 0);
     if (ready && take_uid(a))
@@ -97,7 +100,7 @@ static gid_t kvm_group(void)
     return stat("/dev/kvm", &st) == 0 ? st.st_gid : 0;
 }
 
-static int spawn_monitor(struct machine *m, enum machine_program program, struct error **err)
+static int spawn_monitor(struct machine *m, enum machine_program program, uint64_t file_bytes, struct error **err)
 {
     const struct runtime *runtime = m->runtime;
     auto_fd int unified = cgroup_open_unified(&runtime->cgroups, m->tag);
@@ -121,6 +124,7 @@ static int spawn_monitor(struct machine *m, enum machine_program program, struct
                                               .emulator = program == MACHINE_QEMU,
                                               .kvm_gid = program == MACHINE_QEMU ? kvm_group() : 0,
                                               .uid = m->uid,
+                                              .files = {file_bytes, file_bytes},
                                               .argv = program_argv[program]};
     memcpy(m->arguments.namespaces, runtime->void_fds, sizeof(runtime->void_fds));
     m->arguments.namespaces[VOID_NAMESPACES] =
@@ -159,7 +163,8 @@ static void machine_free(struct machine *m)
 }
 
 int machine_create(struct runtime *runtime, const char *tag, uint32_t uid, enum machine_program program,
-                   const struct limits *limits, struct machine **ret_machine, struct steps *steps, struct error **err)
+                   uint64_t file_bytes, const struct limits *limits, struct machine **ret_machine, struct steps *steps,
+                   struct error **err)
 {
     uint64_t begun = monotonic_ns(), made;
     struct machine *m;
@@ -185,7 +190,7 @@ int machine_create(struct runtime *runtime, const char *tag, uint32_t uid, enum 
     }
     made = monotonic_ns();
     steps_add(steps, "cgroups", begun, made);
-    result = spawn_monitor(m, program, err);
+    result = spawn_monitor(m, program, file_bytes, err);
     steps_add(steps, "monitor", made, monotonic_ns());
     if (result) {
         machine_destroy(m, NULL);

@@ -5,6 +5,7 @@
  * mount namespace is empty.
  *
  *   silent  takes connections and never answers a request
+ *   flood   makes its log as long as it can, and ends
  *   polite  answers everything, and "writes" a snapshot of five bytes
  *   any other: as polite; but never says that a template is ready
  */
@@ -14,7 +15,7 @@
 
 #include "monitor/protocol.h"
 
-enum { LISTEN = 1 /* of LOAD's descriptors */ };
+enum { LISTEN = 1, LOG = 2 /* of LOAD's descriptors */ };
 
 static union {
     struct monitor_header header;
@@ -57,9 +58,16 @@ static void serve(int listener)
         }
 }
 
+/* A hole costs the test's disk nothing. */
+static void flood(int log)
+{
+    for (off_t size = 1; ftruncate(log, size) == 0;)
+        size *= 2;
+}
+
 int main(void)
 {
-    int listener;
+    int listener, log;
 
     if (!receive(MONITOR_SETUP_FD))
         return 1;
@@ -67,10 +75,15 @@ int main(void)
     if (!receive(MONITOR_SETUP_FD))
         return 1;
     listener = fds[LISTEN];
+    log = fds[LOG];
     if (message.load.flags & MONITOR_LOAD_WAIT)
         for (;;)
             pause();
     answer(MONITOR_SETUP_FD);
+    if (strncmp(message.load.name, "flood", 5) == 0) {
+        flood(log);
+        return 0;
+    }
     if (strncmp(message.load.name, "silent", 6) != 0)
         serve(listener);
     for (;;)

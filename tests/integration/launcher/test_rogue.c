@@ -154,6 +154,24 @@ static void test_snapshots_of_a_strange_daemon(void)
     BED_CHECK(bed_release(&bed, 2));
 }
 
+/* Logs lie on the disk of everybody. */
+static void test_a_flood_of_the_log_ends(void)
+{
+    struct message_exited exited;
+    struct launch_plan p;
+    char path[512];
+    struct stat st;
+
+    machine_plan(&p, 4, "flood");
+    start(&p);
+    snprintf(path, sizeof(path), "%s/logs/", bed.state);
+    bed_id(4, path + strlen(path));
+    BED_CHECK(bed_wait_exited(&bed, strrchr(path, '/') + 1, 20000, &exited));
+    strcat(path, "/log.0");
+    BED_CHECK(stat(path, &st) == 0 && st.st_size > 1 << 20 && st.st_size <= (1 << 30) + (2 * 8 << 20));
+    BED_CHECK(bed_release(&bed, 4));
+}
+
 static void refused(struct launch_plan *p, const char *code)
 {
     const char *got = bed_refusal(&bed, MESSAGE_START, p);
@@ -271,6 +289,7 @@ int main(void)
     open_bed("pool_depth = 0\nsnapshot_count = 0\n");
     test_monitors_that_never_answer_hold_up_nobody();
     test_snapshots_of_a_strange_daemon();
+    test_a_flood_of_the_log_ends();
     test_machine_plans_of_a_strange_daemon();
     test_kernels_that_are_no_files();
     bed_close(&bed);
