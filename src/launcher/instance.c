@@ -17,7 +17,10 @@
 #include "launcher/instance.h"
 #include "launcher/uplink.h"
 
-enum { LISTEN_BACKLOG = 16 };
+enum {
+    LISTEN_BACKLOG = 16,
+    EXIT_FILE_BYTES = 4096, /* reserved beforehand: the exit status must not be lost to a full /run */
+};
 
 bool instance_id_valid(const char *text)
 {
@@ -96,7 +99,7 @@ int instance_directory(struct launcher *l, const char *id, int *ret_fd, struct e
 }
 
 /* The socket lies in a folder of arbitrary depth: bound by way of the folder's descriptor, sun_path is short. */
-int instance_listen(int dirfd, int *ret_fd, struct error **err)
+static int listen_in(int dirfd, int *ret_fd, struct error **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     auto_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -109,6 +112,22 @@ int instance_listen(int dirfd, int *ret_fd, struct error **err)
     }
     int e = errno;
     return error_set_errno(err, e, e == ENOSPC || e == EDQUOT ? "NO_SPACE" : "START_FAILED", "making init.sock");
+}
+
+int instance_files_open(int dirfd, int *ret_exit_fd, int *ret_listen_fd, struct error **err)
+{
+    auto_fd int fd = openat(dirfd, "exit", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int r;
+
+    if (fd < 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, EXIT_FILE_BYTES) < 0) {
+        int e = errno;
+        return error_set_errno(err, e, e == ENOSPC || e == EDQUOT ? "NO_SPACE" : "START_FAILED",
+                               "making the exit file");
+    }
+    r = listen_in(dirfd, ret_listen_fd, err);
+    if (r == 0)
+        *ret_exit_fd = take_fd(&fd);
+    return r;
 }
 
 static void remove_named(int parent, const char *id, const char *const *files, size_t count)
@@ -151,12 +170,17 @@ void logs_remove(struct launcher *l, const char *name)
     remove_named(l->logs_fd, name, logs, sizeof(logs) / sizeof(logs[0]));
 }
 
-void instance_remove_files(struct launcher *l, const char *id)
+void instance_remove_folder(struct launcher *l, const char *name)
 {
     static const char *const files[] = {"init.sock", "exit", "lower", "writable", "root", "record.tmp", "record"};
 
+    remove_named(l->instances_fd, name, files, sizeof(files) / sizeof(files[0]));
+}
+
+void instance_remove_files(struct launcher *l, const char *id)
+{
     logs_remove(l, id);
-    remove_named(l->instances_fd, id, files, sizeof(files) / sizeof(files[0]));
+    instance_remove_folder(l, id);
 }
 
 void instance_release_host(struct launcher *l, struct instance *i, bool keep_uid)

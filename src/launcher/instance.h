@@ -50,8 +50,9 @@ void instance_each(struct launcher *l, bool (*each)(void *context, struct instan
 /* Opens RUN/instances/ID, made when absent. */
 int instance_directory(struct launcher *l, const char *id, int *ret_fd, struct error **err);
 
-/* Its socket init.sock, made anew: its init, or its machine's monitor, will listen there. SOCK_SEQPACKET. */
-int instance_listen(int dirfd, int *ret_fd, struct error **err);
+/* Its exit file, room reserved, and its socket init.sock, made anew: its init, or its machine's monitor, will write the
+ * one and listen on the other (SOCK_SEQPACKET). */
+int instance_files_open(int dirfd, int *ret_exit_fd, int *ret_listen_fd, struct error **err);
 
 /* record.c: the file "record" in the instance's directory. state says whether it counts as started. */
 int record_write(struct launcher *l, const struct instance *i, int dirfd, struct error **err);
@@ -63,6 +64,9 @@ int limits_settle(struct launcher *l, struct limits *limits, struct error **err)
 
 /* Removes logs/ID and instances/ID with the files known to lie there; the record goes last. */
 void instance_remove_files(struct launcher *l, const char *id);
+
+/* The latter alone. */
+void instance_remove_folder(struct launcher *l, const char *name);
 
 /* logs/NAME with its two log files, made when absent, open for appending; and their removal. */
 int logs_open(struct launcher *l, const char *name, int ret_fds[2], struct error **err);

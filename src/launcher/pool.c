@@ -125,6 +125,15 @@ void warm_shell_drop_logs(struct launcher *l, struct warm_shell *w)
     w->spare[0] = '\0';
 }
 
+void warm_shell_drop_folder(struct launcher *l, struct warm_shell *w)
+{
+    if (w->dir >= 0)
+        instance_remove_folder(l, w->spare);
+    w->dir = close_fd(w->dir);
+    w->exit_fd = close_fd(w->exit_fd);
+    w->listen_fd = close_fd(w->listen_fd);
+}
+
 void warm_shell_drop_taps(struct warm_shell *w)
 {
     for (int i = 0; i < NETWORK_PER_INSTANCE_MAX; i++)
@@ -136,6 +145,7 @@ void warm_shell_destroy(struct launcher *l, struct warm_shell *w)
     auto_error struct error *err = NULL;
     bool clean = w->machine ? machine_destroy(w->machine, &err) == 0 : shell_destroy(w->shell, &err) == 0;
 
+    warm_shell_drop_folder(l, w);
     warm_shell_drop_logs(l, w);
     warm_shell_drop_taps(w);
     w->netns_socket = close_fd(w->netns_socket);
@@ -314,6 +324,18 @@ static int fill_machine(struct launcher *l, const struct kind *kind, const char 
     return r;
 }
 
+/* What a start needs of the disk, under a name of its own until then. */
+static int fill_files(struct launcher *l, uint64_t number, struct warm_shell *w, struct error **err)
+{
+    int r;
+
+    snprintf(w->spare, sizeof(w->spare), SPARE_PREFIX "%d-%llu", (int)getpid(), (unsigned long long)number);
+    r = logs_open(l, w->spare, w->log_fds, err);
+    if (r == 0)
+        r = instance_directory(l, w->spare, &w->dir, err);
+    return r < 0 ? r : instance_files_open(w->dir, &w->exit_fd, &w->listen_fd, err);
+}
+
 static int make_shell(struct launcher *l, const struct kind *kind, uint64_t number, struct warm_shell *ret,
                       struct error **err)
 {
@@ -331,10 +353,8 @@ static int make_shell(struct launcher *l, const struct kind *kind, uint64_t numb
         memcpy(w.ports.list[i].link, kind->links[i], LINK_NAME_SIZE);
     snprintf(tag, sizeof(tag), "pool-%d-%llu", (int)getpid(), (unsigned long long)number);
     r = kind->plan == PLAN_MACHINE ? fill_machine(l, kind, tag, &w, err) : fill_shell(l, kind, tag, &w, err);
-    if (r == 0) {
-        snprintf(w.spare, sizeof(w.spare), SPARE_PREFIX "%d-%llu", (int)getpid(), (unsigned long long)number);
-        r = logs_open(l, w.spare, w.log_fds, err);
-    }
+    if (r == 0)
+        r = fill_files(l, number, &w, err);
     if (r == 0)
         r = w.machine ? machine_await_prepared(w.machine, &(struct steps){0}, err)
                       : shell_wait(w.shell, PARK_TIMEOUT_MS, err);

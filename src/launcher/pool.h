@@ -20,14 +20,16 @@ struct warm_shell {
     uint32_t uid_slot;
     struct fabric_ports ports; /* wired, without addresses; number is a slot of l->numbers */
     int netns_socket;
-    int log_fds[2]; /* empty log files made beforehand in logs/<spare>: the disk is slower than the rest */
+    int log_fds[2];              /* empty log files made beforehand in logs/<spare>: the disk is slower than the rest */
+    int dir, exit_fd, listen_fd; /* instances/<spare>, the instance's folder to be, and what lies there; -1: taken */
     char spare[SPARE_NAME_SIZE];
 };
 
 #define WARM_SHELL_NONE                                                                                                \
     (struct warm_shell)                                                                                                \
     {                                                                                                                  \
-        .netns_socket = -1, .log_fds = {-1, -1}, .taps = { -1, -1, -1, -1, -1, -1, -1, -1 }                            \
+        .netns_socket = -1, .dir = -1, .exit_fd = -1, .listen_fd = -1, .log_fds = {-1, -1},                            \
+        .taps = {-1, -1, -1, -1, -1, -1, -1, -1},                                                                      \
     }
 _Static_assert(NETWORK_PER_INSTANCE_MAX == 8, "WARM_SHELL_NONE names each tap");
 
@@ -48,6 +50,9 @@ void pool_figures(struct launcher *l, struct message_pool_reply *ret_reply);
 
 /* For threads that make ready what may be wanted: waits, not for ever, until no request is under way. */
 void pool_let_others_first(struct launcher *l, const atomic_bool *stopping);
+
+/* Closes and removes the spare folder, unless it was taken. Before warm_shell_drop_logs(). */
+void warm_shell_drop_folder(struct launcher *l, struct warm_shell *w);
 
 /* Closes and removes the spare log files, if any. */
 void warm_shell_drop_logs(struct launcher *l, struct warm_shell *w);

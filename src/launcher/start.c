@@ -24,7 +24,6 @@
 #include "launcher/uplink.h"
 
 enum {
-    EXIT_FILE_BYTES = 4096, /* reserved beforehand: the exit status must not be lost to a full /run */
     STORAGE_MIN = 64 * 1024,
     CAPABILITIES_TO_FORGE = 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW,
 };
@@ -135,6 +134,24 @@ static int keep_logs(struct start *s, struct error **err)
     return 0;
 }
 
+/* A warm shell brings the folder, with exit file and socket, which a rename makes this instance's. */
+static int open_folder(struct start *s, struct error **err)
+{
+    struct warm_shell *w = &s->shell;
+    int r;
+
+    if (s->dir < 0 && w->dir >= 0 &&
+        renameat2(s->l->instances_fd, w->spare, s->l->instances_fd, s->i->id, RENAME_NOREPLACE) == 0) {
+        s->dir = take_fd(&w->dir);
+        s->exit_fd = take_fd(&w->exit_fd);
+        s->listen_fd = take_fd(&w->listen_fd);
+        return 0;
+    }
+    r = s->dir < 0 ? instance_directory(s->l, s->i->id, &s->dir, err) : 0;
+    warm_shell_drop_folder(s->l, w);
+    return r;
+}
+
 static int open_files(struct start *s, struct error **err)
 {
     uint64_t begin = monotonic_ns();
@@ -143,10 +160,8 @@ static int open_files(struct start *s, struct error **err)
     r = open_logs(s, err);
     if (r < 0)
         return r;
-    s->exit_fd = openat(s->dir, "exit", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (s->exit_fd < 0 || fallocate(s->exit_fd, FALLOC_FL_KEEP_SIZE, 0, EXIT_FILE_BYTES) < 0)
-        return start_failed(err, "making the exit file");
-    r = instance_listen(s->dir, &s->listen_fd, err);
+    if (s->exit_fd < 0)
+        r = instance_files_open(s->dir, &s->exit_fd, &s->listen_fd, err);
     steps_add(&s->steps, "files", begin, monotonic_ns());
     return r;
 }
@@ -257,6 +272,7 @@ static void undo(struct start *s)
     struct instance *i = s->i;
     bool clean = true;
 
+    warm_shell_drop_folder(s->l, &s->shell);
     warm_shell_drop_logs(s->l, &s->shell);
     if (i->container) {
         unwatch(s->l, container_pidfd(i->container));
@@ -292,9 +308,11 @@ static int build(struct start *s, struct error **err)
     uint64_t begin = monotonic_ns();
     int r;
 
-    r = instance_directory(s->l, s->i->id, &s->dir, err);
+    r = s->again ? instance_directory(s->l, s->i->id, &s->dir, err) : 0;
     if (r == 0)
         r = choose_shell(s, err);
+    if (r == 0)
+        r = open_folder(s, err);
     if (r == 0)
         r = fabric_claim(s->l->fabric, &s->i->ports, s->plan->nics, (uint32_t)s->plan->nic_count, err);
     if (r == 0)

@@ -179,12 +179,7 @@ static int workshop_open(struct launcher *l, uint64_t number, struct workshop *w
     *w = (struct workshop){.dir = -1, .exit_fd = -1, .listen_fd = -1};
     snprintf(w->name, sizeof(w->name), "template-%d-%llu", (int)getpid(), (unsigned long long)number);
     r = instance_directory(l, w->name, &w->dir, err);
-    if (r < 0)
-        return r;
-    w->exit_fd = openat(w->dir, "exit", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (w->exit_fd < 0)
-        return error_set_errno(err, errno, "START_FAILED", "making a template's exit file");
-    return instance_listen(w->dir, &w->listen_fd, err);
+    return r < 0 ? r : instance_files_open(w->dir, &w->exit_fd, &w->listen_fd, err);
 }
 
 static void workshop_close(struct launcher *l, struct workshop *w)
