@@ -49,6 +49,17 @@ void http_close(struct http *http)
     http->in = NULL;
 }
 
+int http_refresh(struct http *http, struct error **err)
+{
+    char byte;
+    ssize_t n = recv(http->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    http->fd = close_fd(http->fd); /* the server has closed it: it was idle for long */
+    return http_connect(http, err);
+}
+
 int http_request_make(const char *method, const char *path, const char *type, const void *body, size_t body_length,
                       struct http_request *ret_request, struct error **err)
 {

@@ -29,6 +29,9 @@ int http_open(struct http *http, const char *socket_path, struct error **err);
 void http_close(struct http *http);
 
 /* body NULL: none. type: Content-Type. The request is the caller's to http_request_clear(). */
+/* Before a request that is timed: connects anew when the kept connection has gone. */
+int http_refresh(struct http *http, struct error **err);
+
 int http_request_make(const char *method, const char *path, const char *type, const void *body, size_t body_length,
                       struct http_request *ret_request, struct error **err);
 void http_request_clear(struct http_request *request);

@@ -335,6 +335,9 @@ static int coracle_prepare(struct subject *s, enum subject_start start, bool fix
     json_decref(d);
     if (!text)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a descriptor");
+    r = http_refresh(&c->http, err);
+    if (r < 0)
+        return r;
     http_request_clear(&c->request);
     return http_request_make("POST", "/v1/instances", "application/json", text, strlen(text), &c->request, err);
 }
