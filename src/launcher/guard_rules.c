@@ -4,8 +4,9 @@
  * own hardware address; IPv4, IPv6 and ARP from an address of that port; a neighbour advertisement speaks for such an
  * address only. Router advertisements, redirects and the answers of DHCP servers come from nobody. Probing for
  * duplicates and a DHCP client's question (no address yet) pass. Multicast memberships (MLD) are of no use on a bridge
- * that does not snoop, and every start would send some to all neighbours: they stop here. VLAN tags are taken off
- * before this hook, so they hide nothing.
+ * that does not snoop, and every start would send some to all neighbours: they stop here. The outer VLAN tag is taken
+ * off before this hook, so it hides nothing; what still shows a tag has two, and a receiver takes any number of tags of
+ * VLAN 0 off: it is refused.
  *
  * The table's name has a number: raise it when the rules change. A launcher that finds the present one leaves it alone,
  * with the addresses in it, so instances notice no restart. @th,64,128: the target of a neighbour message (RFC 4861).
@@ -14,7 +15,7 @@
 
 const char guard_rules[] =
     /* clang-format off */
-    "table bridge coracle2 {\n"
+    "table bridge coracle3 {\n"
     "  set hardware { typeof iif . ether saddr; }\n"
     "  set sources4 { typeof iif . ether saddr . ip saddr; }\n"
     "  set sources6 { typeof iif . ether saddr . ip6 saddr; }\n"
@@ -52,7 +53,7 @@ const char guard_rules[] =
     "  }\n"
     "  chain pre {\n"
     "    type filter hook prerouting priority -250; policy drop;\n"
-    "    meta protocol vmap { ip : goto v4, ip6 : goto v6, arp : goto neighbour }\n"
+    "    meta protocol vmap { ip : goto v4, ip6 : goto v6, arp : goto neighbour, 0x8100 : goto refuse, 0x88a8 : goto refuse }\n"
     "    iif . ether saddr @hardware accept\n"
     "    goto refuse\n"
     "  }\n"

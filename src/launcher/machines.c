@@ -103,7 +103,8 @@ static void add_steps(struct steps *steps, const struct monitor_reply *reply, co
 /* A guest's image can make a monitor slow: the worker that waits is replaced meanwhile. */
 static int await(struct machine *machine, int timeout_ms, struct monitor_reply *ret, struct error **err)
 {
-    runtime_wait_readable(machine_setup_fd(machine), timeout_ms);
+    if (runtime_wait_readable(machine_setup_fd(machine), timeout_ms) == 0)
+        return error_set(err, ETIMEDOUT, "TIMEOUT", "the machine was not ready within %d ms", timeout_ms);
     return monitor_wait(machine_setup_fd(machine), 1, ret, err);
 }
 

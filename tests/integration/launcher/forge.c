@@ -142,6 +142,19 @@ static struct frame tagged(struct in_addr from)
     return f;
 }
 
+/* A receiver takes off both: VLAN 0 is none. */
+static struct frame tagged_twice(uint16_t outer, struct in_addr from)
+{
+    struct frame f = ethernet(own_mac, outer);
+
+    add16(&f, 0);
+    add16(&f, ETH_P_8021Q);
+    add16(&f, 0);
+    add16(&f, ETH_P_IP);
+    add_ipv4(&f, from, 1000, 1000);
+    return f;
+}
+
 static int send_marked(struct frame f, const char *word, int number)
 {
     struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)index_of_eth0};
@@ -218,6 +231,8 @@ int forge(const char *victim4, const char *victim6)
     e |= send_marked(hidden(ND_REDIRECT), "FORGED", n++);
     e |= send_marked(ethernet(other_mac, 0x88b5), "FORGED", n++);
     e |= send_marked(neighbour(&local6, 143 /* MLDv2 report: everybody would get it */, &none6), "FORGED", n++);
+    e |= send_marked(tagged_twice(ETH_P_8021Q, gateway), "FORGED", n++);
+    e |= send_marked(tagged_twice(ETH_P_8021AD, gateway), "FORGED", n++);
     usleep(300000); /* what is under way would end with this network namespace */
     close(fd);
     printf("sent %d honest and %d forged frames%s\n", h, n, e ? ", not all" : "");
