@@ -43,8 +43,10 @@ struct execution {
 
 static struct {
     int listen_fd, exit_fd;
-    int output[LOG_STREAM_COUNT]; /* read ends of the application's pipes; output[0]: master of its terminal */
-    int console;                  /* write end of stdin, or -1 */
+    int output[LOG_STREAM_COUNT];   /* read ends of the application's pipes; output[0]: master of its terminal */
+    int console;                    /* write end of stdin, or -1 */
+    int spare[LOG_STREAM_COUNT][2]; /* pipes made ahead for the output */
+    bool own_cgroups;               /* has its cgroup namespace */
     bool terminal;
     bool prompt; /* somebody may type: terminal or open stdin */
     pid_t application;
@@ -54,7 +56,12 @@ static struct {
     const char *label;
     char label_text[256];
     struct execution executions[EXEC_SLOTS];
-} self = {.listen_fd = -1, .exit_fd = -1, .output = {-1, -1}, .console = -1, .application_pidfd = -1};
+} self = {.listen_fd = -1,
+          .exit_fd = -1,
+          .output = {-1, -1},
+          .console = -1,
+          .spare = {{-1, -1}, {-1, -1}},
+          .application_pidfd = -1};
 
 static struct log_file output_log = {.fds = {-1, -1}};
 
@@ -209,6 +216,25 @@ static void replace_stdio(void)
         close(null);
 }
 
+/* As the root of the cgroup namespace is where its maker is, it is made when the places are final. */
+static int make_cgroup_namespace(void)
+{
+    self.own_cgroups = !syscall(SYS_unshare, 0x02000000 /* CLONE_NEWCGROUP */);
+    return self.own_cgroups ? 0 : fail(STAGE_CGROUP, errno, "namespace");
+}
+
+/* What nearly every start needs, after the root is reported: while the launcher builds the network, or in the pool.
+ * What fails here is tried again, and reported, by the start. */
+static void prepare_ahead(void)
+{
+    if (helper_join() || chdir("/"))
+        return;
+    make_cgroup_namespace();
+    for (int stream = 0; stream < LOG_STREAM_COUNT; stream++)
+        if (pipe2(self.spare[stream], O_CLOEXEC))
+            return;
+}
+
 static int handle_root(struct request *request)
 {
     const struct init_root *root = (const struct init_root *)request->bytes;
@@ -235,10 +261,30 @@ static int handle_root(struct request *request)
         send_failure(INIT_CONTROL_FD);
     else
         send_reply(INIT_CONTROL_FD, &reply, NULL, 0);
+    if (!result)
+        prepare_ahead();
     return result;
 }
 
 /* ---- the application ---- */
+
+/* The pipe for an output of the application, the one made ahead if there is. */
+static int take_pipe(int stream, int ret_ends[2])
+{
+    if (self.spare[stream][0] < 0)
+        return pipe2(ret_ends, O_CLOEXEC);
+    memcpy(ret_ends, self.spare[stream], sizeof(self.spare[stream]));
+    self.spare[stream][0] = self.spare[stream][1] = -1;
+    return 0;
+}
+
+static void drop_spare_pipes(void)
+{
+    for (int stream = 0; stream < LOG_STREAM_COUNT; stream++) {
+        close_to(&self.spare[stream][0]);
+        close_to(&self.spare[stream][1]);
+    }
+}
 
 /* Pipes (or a terminal) between the application and the init. ret_stdio are the application's ends. */
 static int make_output(bool discard, bool want_stdin, int ret_stdio[3])
@@ -262,7 +308,7 @@ static int make_output(bool discard, bool want_stdin, int ret_stdio[3])
         self.console = ends[1];
     }
     for (int i = 1; i < 3 && !discard; i++) {
-        if (pipe2(ends, O_CLOEXEC))
+        if (take_pipe(i - 1, ends))
             return fail(STAGE_PIPES, errno, NULL);
         fcntl(ends[0], F_SETFL, O_NONBLOCK);
         self.output[i - 1] = ends[0];
@@ -327,10 +373,8 @@ static int take_start_fds(struct request *request, const struct init_start *star
         return fail(STAGE_PROTOCOL, EBADMSG, "descriptors");
     if (join_cgroups(request, at, start->tasks_count))
         return -1;
-    /* As the root of the cgroup namespace is where its maker is, it is made now that the places are final. */
-    if (syscall(SYS_unshare, 0x02000000 /* CLONE_NEWCGROUP */))
-        return fail(STAGE_CGROUP, errno, "namespace");
-    return 0;
+    /* A place that came late moves the root of the namespace with it. */
+    return self.own_cgroups && !start->tasks_count ? 0 : make_cgroup_namespace();
 }
 
 static int start_application(struct request *request, struct init_reply *reply)
@@ -364,6 +408,7 @@ static int start_application(struct request *request, struct init_reply *reply)
     if (make_output(!(start->flags & INIT_START_LOG) && !self.terminal, start->process.flags & INIT_PROCESS_STDIN,
                     child.stdio))
         return -1;
+    drop_spare_pipes();
     child.label = self.label;
     child.terminal = self.terminal;
     child.capabilities = self.capabilities;
