@@ -96,12 +96,12 @@ def restored(i, file, **more):
     return m, r
 
 
-def answers(i):
-    r = run("ping", "-c", "3", "-i", "0.2", "-W", "2", f"198.18.{240 + i}.2")
+def answers(i, last=2):
+    r = run("ping", "-c", "3", "-i", "0.2", "-W", "2", f"198.18.{240 + i}.{last}")
     assert " 0% packet loss" in r.stdout, r.stdout
-    r = run("ping", "-c", "2", "-i", "0.2", "-W", "2", f"fdc0:{i}::2")
+    r = run("ping", "-c", "2", "-i", "0.2", "-W", "2", f"fdc0:{i}::{last}")
     assert " 0% packet loss" in r.stdout, r.stdout
-    r = run("ip", "neigh", "show", f"198.18.{240 + i}.2")
+    r = run("ip", "neigh", "show", f"198.18.{240 + i}.{last}")
     assert mac(i).hex(":") in r.stdout, r.stdout
 
 
@@ -265,12 +265,12 @@ def test_several_interfaces():
     r = first.load(IMAGE, b"-- iperf -s", LOGS | WAIT, nics=[(mac(9), NET_NONE, 1), (mac(8), NET_NONE, 1)])
     assert r.type == DONE, (r, first.log())
     m = first
-    for order in ((1, 2), (2, 1)):
+    for order, last in (((1, 2), 2), ((2, 1), 2), ((2, 1), 3)):
         file = os.memfd_create("several")
         assert m.control(SNAPSHOT, fds=[file]).type == DONE
         m.end(signal.SIGTERM)
         words = [f"eth{n}.{key}={value}" for n, i in enumerate(order) for key, value in
-                 (("ip4", f"198.18.{240 + i}.2/24"), ("gw4", f"198.18.{240 + i}.1"), ("ip6", f"fdc0:{i}::2/64"))]
+                 (("ip4", f"198.18.{240 + i}.{last}/24"), ("gw4", f"198.18.{240 + i}.1"), ("ip6", f"fdc0:{i}::{last}/64"))]
         m = start()
         r = m.load(file, (" ".join(words) + " eth2.ip4=198.18.1.1/24 -- iperf -s").encode(), LOGS | WAIT | RESTORE,
                    nics=[(mac(i), NET_TAP, 1) for i in order], taps=[taps[i] for i in order])
@@ -278,10 +278,13 @@ def test_several_interfaces():
         os.close(file)
         assert "eth2 is configured, but there is no such device" in m.log(), m.log()
         for i in order:
-            answers(i)
-        for target in (f"198.18.{240 + order[1]}.2", f"198.18.{240 + order[0]}.2"):
+            answers(i, last)
+        for target in (f"198.18.{240 + order[1]}.{last}", f"198.18.{240 + order[0]}.{last}"):
             r = run("iperf", "-c", target, "-t", "0.5")
             assert r.returncode == 0 and "bits/sec" in r.stdout, (order, r, m.log())
+    for i in (1, 2):  # of the one before
+        for former in (f"198.18.{240 + i}.2", f"fdc0:{i}::2"):
+            assert run("ping", "-c", "1", "-W", "1", former).returncode, former
     m.end(signal.SIGTERM)
 
 
