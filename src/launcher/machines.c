@@ -215,7 +215,8 @@ static void fill(struct load *load, const struct machine_guest *guest, const str
 
     load->message = (struct monitor_load){.boot = (uint32_t)plan->machine.boot, .log_bytes_max = plan->log_bytes_max};
     load->message.flags = guest->wait ? MONITOR_LOAD_WAIT : 0;
-    if (plan->machine.boot == PLAN_BOOT_UNIKERNEL && plan->machine.monitor == PLAN_MONITOR_VMM) {
+    if (plan->machine.boot == PLAN_BOOT_UNIKERNEL && plan->machine.monitor == PLAN_MONITOR_VMM &&
+        plan->nic_count < MONITOR_NIC_MAX) { /* eight devices are all that it has room for: such a one is just ended */
         load->message.flags |= MONITOR_LOAD_VSOCK; /* its program is told to stop (abi/control.h) */
         load->message.vsock_cid = GUEST_CID;
     }

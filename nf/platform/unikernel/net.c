@@ -56,7 +56,8 @@ enum {
     PAGE = 4096,
     RX_LARGE = 17 * PAGE,      /* header and the largest packet */
     RX_LARGE_POSTED = 32,      /* more would not stay in the processor's cache */
-    RX_SMALL_POSTED = 128,     /* pages: seven largest packets */
+    RX_SMALL_POSTED = 128,     /* pages: seven largest packets, */
+    RX_SMALL_LEAST = 24,       /* and not less than one: a host may wait until there is room for it */
     RX_SHARE = 4,              /* of a small guest's memory one part in so many is for large buffers */
     RX_COPY_MAX = 2048 - 64,   /* up to here copying is cheaper than a buffer */
     TX_SEGMENTS_MAX = 64,
@@ -165,7 +166,7 @@ static void rx_choose_size(void)
 
     rx_bytes = large < 8 ? PAGE : RX_LARGE;
     if (large < 8)
-        rx_wanted = small < RX_SMALL_POSTED ? (unsigned)small : RX_SMALL_POSTED;
+        rx_wanted = small > RX_SMALL_POSTED ? RX_SMALL_POSTED : small < RX_SMALL_LEAST ? RX_SMALL_LEAST : (unsigned)small;
     else
         rx_wanted = large < RX_LARGE_POSTED ? (unsigned)large : RX_LARGE_POSTED;
 }

@@ -86,11 +86,11 @@ def tear_down():
 
 
 class Guest:
-    def __init__(self, parameters, program="responder", taps=("t0",)):
+    def __init__(self, parameters, program="responder", taps=("t0",), more=()):
         self.log = tempfile.NamedTemporaryFile(dir=WORK, mode="w+b")
         self.process = subprocess.Popen(
-            inside(VMM, "--kernel", IMAGE, *[word for tap in taps for word in ("--tap", tap)], "--mac", MAC, "--append",
-                   f"{parameters} -- {program}"),
+            inside(VMM, "--kernel", IMAGE, *[word for tap in taps for word in ("--tap", tap)], "--mac", MAC, *more,
+                   "--append", f"{parameters} -- {program}"),
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
         started.append(self.process)
 
@@ -298,6 +298,20 @@ def test_several_interfaces():
             if count == 3:
                 assert mac_of(GUESTS4[2], "t2") == "02:00:00:00:aa:07", mac_of(GUESTS4[2], "t2")
             assert "no such device" not in guest.text()
+
+
+def test_eight_interfaces_in_little_memory():
+    for i in range(8):
+        ip("tuntap", "add", f"m{i}", "mode", "tap", "vnet_hdr")
+        ip("addr", "add", f"198.18.{100 + i}.1/24", "dev", f"m{i}")
+        ip("link", "set", f"m{i}", "up")
+    parameters = " ".join(f"eth{i}.ip4=198.18.{100 + i}.2/24" for i in range(8))
+    with Guest(parameters, "iperf -s", [f"m{i}" for i in range(8)], ("--memory", "4MiB")) as guest:
+        for i in range(8):
+            assert answers(f"198.18.{100 + i}.2"), (i, guest.text())
+            iperf(f"198.18.{100 + i}.2")
+    for i in range(8):
+        ip("link", "del", f"m{i}")
 
 
 def test_the_way_back():
