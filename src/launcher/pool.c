@@ -30,12 +30,14 @@ enum {
     IDLE_POLL_MS = 2,       /* between looks whether the workers are idle */
     BUSY_WAIT_MAX_MS = 500, /* under a steady load the pool fills all the same */
     PARK_TIMEOUT_MS = 10000,
-    RETRY_S = 5, /* after a shell could not be made */
+    PROGRAM_SIZE = 128, /* a longer path is not looked at beforehand */
+    RETRY_S = 5,        /* after a shell could not be made */
 };
 
 struct kind {
     enum plan_kind plan;
     struct plan_root root;       /* PLAN_CONTAINER */
+    char program[PROGRAM_SIZE];  /* what ran last, if that was a path: no part of what must fit */
     struct machine_kind machine; /* PLAN_MACHINE */
     uint32_t link_count;
     char links[NETWORK_PER_INSTANCE_MAX][LINK_NAME_SIZE];
@@ -76,6 +78,9 @@ static void kind_of(const struct launch_plan *plan, struct kind *ret)
     ret->root.layer_count = plan->root.layer_count;
     for (size_t i = 0; i < plan->root.layer_count; i++)
         memcpy(ret->root.layers[i], plan->root.layers[i], DIGEST_HEX_SIZE);
+    const char *program = plan->process.argv ? plan->process.argv[0] : NULL;
+    if (program && program[0] == '/' && strlen(program) < PROGRAM_SIZE)
+        strcpy(ret->program, program);
     ret->root.read_only = plan->root.read_only;
     ret->root.writable_bytes = plan->root.writable_bytes;
 }
@@ -213,6 +218,7 @@ static unsigned promote(struct pool *p, const struct kind *kind, struct warm_she
             return surplus;
         p->entry_count++;
     }
+    memcpy(e->kind.program, kind->program, sizeof(e->kind.program));
     index = (unsigned)(e - p->entries);
     moved = *e;
     memmove(p->entries + 1, p->entries, index * sizeof(moved));
@@ -297,6 +303,8 @@ static int fill_shell(struct launcher *l, const struct kind *kind, const char *t
         r = limits_settle(l, &defaults, err);
     if (r == 0)
         r = shell_preset(w->shell, &defaults, err);
+    if (r == 0)
+        shell_expect(w->shell, kind->program[0] ? kind->program : NULL);
     if (r == 0)
         r = shell_set_root(w->shell, &kind->root, -1, &steps, err);
     if (r < 0)

@@ -51,6 +51,7 @@ struct runtime {
 };
 
 struct shell {
+    const char *program; /* what it will probably run; borrowed until it has its root */
     struct runtime *runtime;
     char tag[RUNTIME_TAG_SIZE];
     uint32_t uid_base;

@@ -117,18 +117,21 @@ static int send_root(struct shell *shell, int root_fd, bool read_only)
 {
     const struct runtime *runtime = shell->runtime;
     size_t filter_bytes = runtime->filter_count * sizeof(struct sock_filter);
+    size_t program_bytes = shell->program ? strlen(shell->program) + 1 : 0;
     auto_buffer struct buffer message = {0};
     struct init_root root = {
-        .header = {INIT_PROTOCOL, INIT_ROOT, (uint32_t)(sizeof(root) + filter_bytes)},
+        .header = {INIT_PROTOCOL, INIT_ROOT, (uint32_t)(sizeof(root) + filter_bytes + program_bytes)},
         .flags = (read_only ? INIT_ROOT_READ_ONLY : 0) | (runtime->resolv_conf ? INIT_ROOT_RESOLV : 0),
         .landlock_abi = (uint32_t)runtime->facts.landlock_abi,
         .bounding = container_bounding(),
         .filter_count = runtime->filter_count,
         .present = stem_masks_present(runtime),
+        .program_size = (uint32_t)program_bytes,
     };
 
     buffer_add(&message, &root, sizeof(root));
     buffer_add(&message, runtime->filter, filter_bytes);
+    buffer_add(&message, shell->program, program_bytes);
     if (message.failed)
         return -ENOMEM;
     return channel_send(shell->control_fd, message.data, message.length, &root_fd, 1);
@@ -147,10 +150,16 @@ int shell_set_root(struct shell *shell, const struct plan_root *root, int instan
     shell->read_only = root->read_only;
     spawn_settle(shell);
     result = send_root(shell, root_fd, root->read_only);
+    shell->program = NULL;
     if (result)
         return error_set_errno(err, -result, "START_FAILED", "the container's init ended early");
     shell->pending++;
     return 0;
+}
+
+void shell_expect(struct shell *shell, const char *program)
+{
+    shell->program = program;
 }
 
 int shell_preset(struct shell *shell, const struct limits *limits, struct error **err)

@@ -225,11 +225,16 @@ static int make_cgroup_namespace(void)
 
 /* What nearly every start needs, after the root is reported: while the launcher builds the network, or in the pool.
  * What fails here is tried again, and reported, by the start. */
-static void prepare_ahead(void)
+static void prepare_ahead(const char *program)
 {
     if (helper_join() || chdir("/"))
         return;
     make_cgroup_namespace();
+    /* Looking at it is enough to have the overlay know it, and opens nothing that the image could have put there. */
+    if (program)
+        faccessat(AT_FDCWD, program, X_OK, 0);
+    faccessat(AT_FDCWD, "/etc/passwd", R_OK, 0);
+    faccessat(AT_FDCWD, "/etc/group", R_OK, 0);
     for (int stream = 0; stream < LOG_STREAM_COUNT; stream++)
         if (pipe2(self.spare[stream], O_CLOEXEC))
             return;
@@ -243,7 +248,9 @@ static int handle_root(struct request *request)
     int result;
 
     reply.times[0] = now_ns();
-    if (request->size < sizeof(*root) || root_fd < 0 || request->size != sizeof(*root) + root->filter_count * (size_t)8)
+    if (request->size < sizeof(*root) || root_fd < 0 ||
+        request->size != sizeof(*root) + root->filter_count * (size_t)8 + root->program_size ||
+        (root->program_size && request->bytes[request->size - 1]))
         result = fail(STAGE_PROTOCOL, EBADMSG, "root");
     else
         result = set_root(root_fd, root, &reply.times[1]);
@@ -262,7 +269,7 @@ static int handle_root(struct request *request)
     else
         send_reply(INIT_CONTROL_FD, &reply, NULL, 0);
     if (!result)
-        prepare_ahead();
+        prepare_ahead(root->program_size ? request->bytes + request->size - root->program_size : NULL);
     return result;
 }
 

@@ -23,7 +23,7 @@ enum {
 };
 
 enum init_type {
-    INIT_ROOT = 1,    /* fd: the root mount, detached. Payload: seccomp program */
+    INIT_ROOT = 1,    /* fd: the root mount, detached. Payload: seccomp program, expected program's path */
     INIT_START,       /* fds as counted in init_start */
     INIT_EXEC,        /* fds: stdin, stdout, stderr unless tty */
     INIT_CONSOLE,     /* -> DONE with fd: pty master, or the write end of stdin */
@@ -48,6 +48,8 @@ struct init_root {
     uint64_t bounding;     /* capabilities the init and everything below it may ever hold */
     uint32_t filter_count; /* struct sock_filter, behind this struct */
     uint32_t present;      /* bits of masks.h: what of those lists this kernel has */
+    uint32_t program_size; /* of the path with its 0; 0: none is expected */
+    uint32_t reserved;
 };
 
 enum { INIT_PROCESS_TTY = 1, INIT_PROCESS_STDIN = 2 };
