@@ -7,7 +7,7 @@
  *   silent  takes connections and never answers a request
  *   flood   makes its log as long as it can, and ends
  *   polite  answers everything, and "writes" a snapshot of five bytes
- *   any other: as polite; but never says that a template is ready
+ * A template never says that it is ready, unless its parameters begin with "ready".
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -76,7 +76,7 @@ int main(void)
         return 1;
     listener = fds[LISTEN];
     log = fds[LOG];
-    if (message.load.flags & MONITOR_LOAD_WAIT)
+    if (message.load.flags & MONITOR_LOAD_WAIT && memcmp(message.bytes + sizeof(message.load), "ready", 5) != 0)
         for (;;)
             pause();
     answer(MONITOR_SETUP_FD);

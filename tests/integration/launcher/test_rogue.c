@@ -226,6 +226,39 @@ static void test_kernels_that_are_no_files(void)
     BED_CHECK(bed_list(&bed, NULL, 0) == 0);
 }
 
+static unsigned templates(void)
+{
+    struct proto_message m;
+
+    BED_CHECK(bed_ask(&bed, MESSAGE_POOL, NULL, &m) == MESSAGE_POOL_REPLY);
+    unsigned count = ((struct message_pool_reply *)m.body)->snapshots;
+    proto_message_end(&m);
+    return count;
+}
+
+/* Nobody is charged for them when their monitors are gone: two of a page each fit here. */
+static void test_templates_keep_to_their_share(void)
+{
+    struct launch_plan p;
+    unsigned most = 0, now = 0;
+
+    for (unsigned n = 20; n < 24; n++) {
+        machine_plan(&p, n, "polite");
+        free(p.machine.parameters);
+        BED_CHECK(asprintf(&p.machine.parameters, "ready%u", n) > 0);
+        p.machine.restorable = true;
+        start(&p);
+        for (int i = 0; i < 15; i++) {
+            usleep(100000);
+            now = templates();
+            most = now > most ? now : most;
+        }
+    }
+    printf("at most %u templates, %u in the end\n", most, now);
+    BED_CHECK(most == 2 && now == 2);
+    BED_CHECK(bed_release_all(&bed) == 4);
+}
+
 static void wait_for_pool(unsigned ready)
 {
     struct message_pool_reply pool = {0};
@@ -294,6 +327,9 @@ int main(void)
     test_kernels_that_are_no_files();
     bed_close(&bed);
     test_a_disk_without_room();
+    bed_close(&bed);
+    open_bed("pool_depth = 0\nsnapshot_memory = 8KiB\n");
+    test_templates_keep_to_their_share();
     bed_close(&bed);
     open_bed("pool_depth = 2\n");
     test_a_template_that_never_gets_ready();
