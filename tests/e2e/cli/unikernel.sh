@@ -267,6 +267,6 @@ run coracle rm vm
 expect_status 0
 run coracle rm -f box
 expect_status 0
-run sh -c "ls '$RUN/instances'"
+run sh -c "ls -I 'spare-*' '$RUN/instances'"
 expect_out_is ""
 finish
