@@ -16,13 +16,19 @@
 /* The kinds this release knows of; which of them are there depends on what was installed. */
 static const char *const kinds[] = {"container", "unikernel", "tinyx", "standardvm"};
 
-/* "build-unikernel" of "unikernel.kvm"; refused when there is no such program. */
+/* "build-unikernel" of "unikernel.kvm"; refused when none was said or when there is no such program. */
 static int find_builder(const char *technology, char **ret, struct error **err)
 {
-    auto_free char *name = text_printf("build-%.*s", (int)strcspn(technology, "."), technology);
-    auto_free char *there = text_dup("");
-    char *path = strpbrk(technology, "/ ") ? NULL : program_find(name, NULL);
+    auto_free char *name = NULL, *there = text_dup("");
+    char *path;
 
+    if (!technology) {
+        error_set(err, EINVAL, "MISSING_FIELD", "build: for which technology?");
+        error_hint(err, "say it with --for: container, unikernel.kvm; coracle doctor lists technologies");
+        return -EINVAL;
+    }
+    name = text_printf("build-%.*s", (int)strcspn(technology, "."), technology);
+    path = strpbrk(technology, "/ ") ? NULL : program_find(name, NULL);
     if (path) {
         free(path);
         *ret = take_ptr(name);
@@ -70,14 +76,9 @@ static int run_build(struct cli *cli, const struct args *args, struct error **er
     auto_free char *builder = NULL, *memory = NULL;
     bool explain = cli->explain;
     uint64_t bytes;
-    int r = 0;
+    int r;
 
-    if (!technology) {
-        r = error_set(err, EINVAL, "MISSING_FIELD", "build: for which technology?");
-        error_hint(err, "say it with --for: container, unikernel.kvm; coracle doctor lists technologies");
-    }
-    if (r == 0)
-        r = find_builder(technology, &builder, err);
+    r = find_builder(technology, &builder, err);
     if (r == 0 && args_get(args, "memory")) {
         r = units_size(args_get(args, "memory"), "--memory", &bytes, err);
         memory = r == 0 ? text_printf("%llu", (unsigned long long)bytes) : NULL;
