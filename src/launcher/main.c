@@ -178,6 +178,16 @@ static int serve(struct launcher *l, struct error **err)
     return r;
 }
 
+/* What the one who started us ignored (nohup, a shell's background job) would be ignored in every instance. */
+static void stop_ignoring(void)
+{
+    struct sigaction now;
+
+    for (int number = 1; number < NSIG; number++)
+        if (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+            signal(number, SIG_DFL);
+}
+
 int main(int argc, char **argv)
 {
     static struct launcher l = {.run_fd = -1,
@@ -199,6 +209,7 @@ int main(int argc, char **argv)
     log_open("coracle-launcher", l.options.log_level);
     mallopt(M_ARENA_MAX, ARENAS);
     mallopt(M_TRIM_THRESHOLD, TRIM_BYTES);
+    stop_ignoring();
     umask(0022); /* inherited by instances; files of our own name their modes */
     raise_file_limit();
     slots_init(&l.uids);

@@ -122,7 +122,7 @@ static void look(int fd, unsigned *ret_honest, unsigned *ret_forged)
         ssize_t n = recvfrom(fd, frame, sizeof(frame), 0, (struct sockaddr *)&from, &length);
         if (n < 8 || from.sll_pkttype != PACKET_OUTGOING || from.sll_ifindex < FIRST_INSTANCE_INDEX)
             continue;
-        uint32_t bit = 1u << ((frame[n - 2] - '0') * 10 + frame[n - 1] - '0') % 32;
+        uint32_t bit = 1u << ((unsigned)(frame[n - 2] - '0') * 10 + (unsigned)(frame[n - 1] - '0')) % 32; /* others' frames: any */
         if (memcmp(frame + n - 8, "HONEST", 6) == 0)
             honest |= bit;
         if (memcmp(frame + n - 8, "FORGED", 6) == 0 && !(forged & bit)) {
