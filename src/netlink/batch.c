@@ -70,14 +70,25 @@ void netlink_number(struct netlink_batch *batch)
     }
 }
 
-static void put_no_auto_address(struct nlmsghdr *h)
+/* Before an interface is raised, in a request of its own: the kernel raises first and reads the mode afterwards
+ * (do_setlink in net/core/rtnetlink.c), so an interface whose carrier is there already would get a second link-local
+ * address, of the hardware address it had then. */
+static void no_auto_address(struct netlink_batch *batch, uint32_t index)
 {
+    struct nlmsghdr *h = add(batch, RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
+    struct ifinfomsg *i;
+
+    if (!h)
+        return;
+    i = mnl_nlmsg_get_payload(h);
+    i->ifi_index = (int)index;
     struct nlattr *spec = mnl_attr_nest_start(h, IFLA_AF_SPEC);
     struct nlattr *inet6 = mnl_attr_nest_start(h, AF_INET6);
 
     mnl_attr_put_u8(h, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
     mnl_attr_nest_end(h, inet6);
     mnl_attr_nest_end(h, spec);
+    finish(batch, h);
 }
 
 void netlink_bridge(struct netlink_batch *batch, const char *name, uint32_t index, const uint8_t mac[6], uint16_t mtu)
@@ -165,27 +176,29 @@ static struct nlmsghdr *raise(struct netlink_batch *batch, uint32_t index)
 
 void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac)
 {
-    struct nlmsghdr *h = raise(batch, index);
+    struct nlmsghdr *h;
 
+    if (index != 1) /* loopback keeps ::1 */
+        no_auto_address(batch, index);
+    h = raise(batch, index);
     if (!h)
         return;
     if (mac)
         mnl_attr_put(h, IFLA_ADDRESS, 6, mac);
-    if (index != 1) /* loopback keeps ::1 */
-        put_no_auto_address(h);
     finish(batch, h);
 }
 
 void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t master, uint16_t mtu)
 {
-    struct nlmsghdr *h = raise(batch, index);
+    struct nlmsghdr *h;
 
+    no_auto_address(batch, index);
+    h = raise(batch, index);
     if (!h)
         return;
     mnl_attr_put_u32(h, IFLA_MASTER, master);
     if (mtu)
         mnl_attr_put_u32(h, IFLA_MTU, mtu);
-    put_no_auto_address(h);
     finish(batch, h);
 }
 
