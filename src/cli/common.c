@@ -191,6 +191,26 @@ static int signal_number(const char *name)
     return SIGKILL;
 }
 
+int list_items(struct cli *cli, const char *path, const char *name_member,
+               void (*print_table)(const struct cli *cli, const json_t *items), struct error **err)
+{
+    json_t *answer = NULL, *items, *item;
+    size_t i;
+    int r = api_get(cli, path, &answer, err);
+
+    if (r < 0 || cli->explain)
+        return r;
+    items = json_object_get(answer, "items");
+    if (cli->json)
+        print_json(answer);
+    else if (cli->quiet)
+        json_array_foreach(items, i, item) printf("%s\n", text_member(item, name_member));
+    else
+        print_table(cli, items);
+    json_decref(answer);
+    return 0;
+}
+
 int remove_named(struct cli *cli, const struct args *args, const char *base, const char *what)
 {
     struct outcome outcome = {0};

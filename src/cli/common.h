@@ -43,6 +43,10 @@ void outcome_error(const struct cli *cli, struct outcome *outcome, struct error 
 /* Prints the JSON form (one object for one name, a list for several) and returns the exit status. */
 int outcome_end(const struct cli *cli, struct outcome *outcome, size_t names);
 
+/* GETs the collection at path and prints it: the API's JSON, one name_member of an item a line when quiet, or the table. */
+int list_items(struct cli *cli, const char *path, const char *name_member,
+               void (*print_table)(const struct cli *cli, const json_t *items), struct error **err);
+
 /* DELETEs each word of args; base is the collection's path, what names the kind: "network a removed". */
 int remove_named(struct cli *cli, const struct args *args, const char *base, const char *what);
 

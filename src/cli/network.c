@@ -35,20 +35,7 @@ static void print_table(const struct cli *cli, const json_t *items)
 
 static int run_ls(struct cli *cli, const struct args *args, struct error **err)
 {
-    json_t *answer = NULL, *item;
-    size_t i;
-    int r = api_get(cli, "/v1/networks", &answer, err);
-
-    if (r < 0 || cli->explain)
-        return r;
-    if (cli->json)
-        print_json(answer);
-    else if (cli->quiet)
-        json_array_foreach(json_object_get(answer, "items"), i, item) printf("%s\n", text_member(item, "name"));
-    else
-        print_table(cli, json_object_get(answer, "items"));
-    json_decref(answer);
-    return 0;
+    return list_items(cli, "/v1/networks", "name", print_table, err);
 }
 
 static int create_body(const struct args *args, json_t **ret, struct error **err)

@@ -10,7 +10,7 @@
 
 enum { COLUMN_COUNT = 6 };
 
-static void print_table(const struct cli *cli, const json_t *answer)
+static void print_table(const struct cli *cli, const json_t *items)
 {
     static const struct column columns[] = {
         {"ID", 0}, {"INSTANCE", 0}, {"OPERATION", 0}, {"STATE", COLUMN_STATE}, {"STARTED", 0}, {"TOOK", COLUMN_RIGHT},
@@ -19,7 +19,7 @@ static void print_table(const struct cli *cli, const json_t *answer)
     json_t *o;
     size_t i;
 
-    json_array_foreach(json_object_get(answer, "items"), i, o)
+    json_array_foreach(items, i, o)
     {
         const char *to = text_member(o, "changeStateTo");
         const json_t *us = json_object_get(o, "duration_us");
@@ -42,9 +42,7 @@ static int run_ls(struct cli *cli, const struct args *args, struct error **err)
 {
     auto_free char *path = text_dup("/v1/operations");
     const char *value;
-    json_t *answer = NULL, *item;
     size_t i;
-    int r;
 
     for (i = 0; (value = args_next(args, "instance", &i));)
         query_add(&path, "instance", value);
@@ -54,17 +52,7 @@ static int run_ls(struct cli *cli, const struct args *args, struct error **err)
         query_add(&path, "state", value);
     for (i = 0; (value = args_next(args, "operation", &i));)
         query_add(&path, "operation", value);
-    r = api_get(cli, path, &answer, err);
-    if (r < 0 || cli->explain)
-        return r;
-    if (cli->json)
-        print_json(answer);
-    else if (cli->quiet)
-        json_array_foreach(json_object_get(answer, "items"), i, item) printf("%s\n", text_member(item, "id"));
-    else
-        print_table(cli, answer);
-    json_decref(answer);
-    return 0;
+    return list_items(cli, path, "id", print_table, err);
 }
 
 static void print_error(const json_t *operation)
