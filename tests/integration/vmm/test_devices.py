@@ -7,6 +7,7 @@ unikernel's control channel. Figures are printed, not judged.
 Usage: test_devices.py VMM STATIC-VMM GUEST IMAGE INJECT [PART OF A TEST'S NAME]
 Exit 77: needs root, /dev/kvm, /dev/net/tun and network namespaces.
 """
+import atexit
 import hashlib
 import os
 import re
@@ -21,28 +22,18 @@ import threading
 import time
 
 import monitor
+from harness import need_root_and, run_tests, skip
 
 VMM, STATIC, GUEST, IMAGE, INJECT = map(os.path.abspath, sys.argv[1:6])
 NETNS = f"vmd{os.getpid()}"
 HOST4, GUEST4 = "198.18.253.1", "198.18.253.2"
 WORK = tempfile.mkdtemp(prefix="vmm-devices-")
+atexit.register(shutil.rmtree, WORK)  # also when it skips
 started = []
 
 
-def skip(why):
-    print("skipped:", why)
-    shutil.rmtree(WORK)
-    sys.exit(77)
-
-
 def set_up():
-    if os.geteuid() != 0:
-        skip("not root")
-    for device in ("/dev/kvm", "/dev/net/tun"):
-        try:
-            os.close(os.open(device, os.O_RDWR))
-        except OSError as e:
-            skip(f"{device}: {e.strerror}")
+    need_root_and("/dev/kvm", "/dev/net/tun")
     if subprocess.run(["ip", "netns", "add", NETNS], capture_output=True).returncode:
         skip("cannot make a network namespace")
     for words in (["link", "set", "lo", "up"], ["tuntap", "add", "t0", "mode", "tap", "vnet_hdr"],
@@ -56,7 +47,6 @@ def tear_down():
         process.kill()
         process.wait()
     subprocess.run(["ip", "netns", "del", NETNS], check=False)
-    shutil.rmtree(WORK)
 
 
 class Machine:
@@ -589,24 +579,10 @@ def test_devices_in_a_snapshot():
 
 def main():
     set_up()
-    failed = 0
     try:
-        for name, test in list(globals().items()):
-            if not name.startswith("test_") or (len(sys.argv) > 6 and sys.argv[6] not in name):
-                continue
-            begun = time.monotonic()
-            try:
-                test()
-                print(f"ok {name} ({time.monotonic() - begun:.1f} s)", flush=True)
-            except (AssertionError, subprocess.TimeoutExpired, OSError, ValueError) as e:
-                failed += 1
-                print(f"FAILED {name}: line {e.__traceback__.tb_next.tb_lineno}: {type(e).__name__}: {e}", flush=True)
-                for process in started:
-                    process.kill()
-                    process.wait()
+        return 1 if run_tests(globals(), started, wanted=lambda name: len(sys.argv) <= 6 or sys.argv[6] in name) else 0
     finally:
         tear_down()
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":

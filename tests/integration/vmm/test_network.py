@@ -18,6 +18,8 @@ import tempfile
 import threading
 import time
 
+from harness import need_root_and, run, skip
+
 VMM, IMAGE = map(os.path.abspath, sys.argv[1:3])
 NETNS = f"net{os.getpid()}"
 WORK = tempfile.mkdtemp(prefix="net-test-")
@@ -30,15 +32,6 @@ FAR4, FAR6 = "198.18.200.1", "fdc0:acff::1"
 started = []
 
 
-def skip(why):
-    print("skipped:", why)
-    sys.exit(77)
-
-
-def run(words, seconds=30, **more):
-    return subprocess.run(words, capture_output=True, text=True, timeout=seconds, **more)
-
-
 def ip(*words):
     subprocess.run(["ip", "-n", NETNS, *words], check=True)
 
@@ -48,13 +41,7 @@ def inside(*words):
 
 
 def set_up():
-    if os.geteuid() != 0:
-        skip("not root")
-    for device in ("/dev/kvm", "/dev/net/tun"):
-        try:
-            os.close(os.open(device, os.O_RDWR))
-        except OSError as e:
-            skip(f"{device}: {e.strerror}")
+    need_root_and("/dev/kvm", "/dev/net/tun")
     if not shutil.which("iperf"):
         skip("iperf is not installed")
     if not shutil.which("ping") or run(["busybox", "--list"]).stdout.find("udhcpd") < 0:

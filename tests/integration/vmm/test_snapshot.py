@@ -18,6 +18,7 @@ import threading
 import time
 
 import monitor
+from harness import need_root_and, skip
 from monitor import DONE, FAILED, LOGS, Monitor, NET_NONE, NET_TAP, PAUSE, RESTORE, SNAPSHOT, STATUS, WAIT
 
 VMM, IMAGE = map(os.path.abspath, sys.argv[1:3])
@@ -29,23 +30,12 @@ monitors = []
 taps = {}
 
 
-def skip(why):
-    print("skipped:", why)
-    sys.exit(77)
-
-
 def run(*words, seconds=30):
     return subprocess.run(words, capture_output=True, text=True, timeout=seconds)
 
 
 def set_up():
-    if os.geteuid() != 0:
-        skip("not root")
-    for device in ("/dev/kvm", "/dev/net/tun"):
-        try:
-            os.close(os.open(device, os.O_RDWR))
-        except OSError as e:
-            skip(f"{device}: {e.strerror}")
+    need_root_and("/dev/kvm", "/dev/net/tun")
     if not shutil.which("iperf"):
         skip("iperf is not installed")
     if run("ip", "netns", "add", NETNS).returncode:

@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 
+from harness import need_root_and, run, run_tests, skip
+
 COUNT, VMM, IMAGE, SYMBOLS, TRACE = int(sys.argv[1]), *map(os.path.abspath, sys.argv[2:6])
 NETNS = f"vmm{os.getpid()}"
 HOST4, GUEST4, HOST6, GUEST6 = "198.18.252.1", "198.18.252.2", "fdc0:ac1f::1", "fdc0:ac1f::2"
@@ -28,27 +30,12 @@ WORK = tempfile.mkdtemp(prefix="vmm-test-")
 started = []
 
 
-def skip(why):
-    print("skipped:", why)
-    sys.exit(77)
-
-
-def run(words, seconds=30, **more):
-    return subprocess.run(words, capture_output=True, text=True, timeout=seconds, **more)
-
-
 def inside(*words):
     return ["ip", "netns", "exec", NETNS, *words]
 
 
 def set_up():
-    if os.geteuid() != 0:
-        skip("not root")
-    for device in ("/dev/kvm", "/dev/net/tun"):
-        try:
-            os.close(os.open(device, os.O_RDWR))
-        except OSError as e:
-            skip(f"{device}: {e.strerror}")
+    need_root_and("/dev/kvm", "/dev/net/tun")
     iperf = shutil.which("iperf")
     version = iperf and subprocess.run([iperf, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                        text=True).stdout
@@ -413,24 +400,10 @@ def test_killed_monitor_leaves_nothing():
 
 def main():
     set_up()
-    failed = 0
     try:
-        for name, test in list(globals().items()):
-            if not name.startswith("test_"):
-                continue
-            begun = time.monotonic()
-            try:
-                test()
-                print(f"ok {name} ({time.monotonic() - begun:.1f} s)", flush=True)
-            except (AssertionError, subprocess.TimeoutExpired, OSError, ValueError) as e:
-                failed += 1
-                print(f"FAILED {name}: {type(e).__name__}: {e}", flush=True)
-                for process in started:
-                    process.kill()
-                    process.wait()
+        return 1 if run_tests(globals(), started) else 0
     finally:
         tear_down()
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import tempfile
 import time
 
 import monitor
+from harness import need_root_and, run, run_tests, skip
 from monitor import DONE, FAILED, LOGS, NET, NET_VHOST_USER, PAUSE, RESUME, SNAPSHOT, STATUS, WAIT
 
 VMM, STATIC, IMAGE, BACKEND = map(os.path.abspath, sys.argv[1:5])
@@ -28,27 +29,12 @@ HOST4, GUEST4 = "198.18.250.1", "198.18.250.2"
 started = []
 
 
-def skip(why):
-    print("skipped:", why)
-    sys.exit(77)
-
-
-def run(words, seconds=30, **more):
-    return subprocess.run(words, capture_output=True, text=True, timeout=seconds, **more)
-
-
 def inside(*words):
     return ["ip", "netns", "exec", NETNS, *words]
 
 
 def set_up():
-    if os.geteuid() != 0:
-        skip("not root")
-    for device in ("/dev/kvm", "/dev/net/tun"):
-        try:
-            os.close(os.open(device, os.O_RDWR))
-        except OSError as e:
-            skip(f"{device}: {e.strerror}")
+    need_root_and("/dev/kvm", "/dev/net/tun")
     if not shutil.which("iperf") or not shutil.which("ping"):
         skip("iperf or ping is not installed")
     if run(["ip", "netns", "add", NETNS]).returncode:
@@ -219,24 +205,10 @@ def test_vhost_net():
 
 def main():
     set_up()
-    failed = 0
     try:
-        for name, test in list(globals().items()):
-            if not name.startswith("test_"):
-                continue
-            begun = time.monotonic()
-            try:
-                test()
-                print(f"ok {name} ({time.monotonic() - begun:.1f} s)", flush=True)
-            except (AssertionError, subprocess.TimeoutExpired, OSError, ValueError) as e:
-                failed += 1
-                print(f"FAILED {name}: {type(e).__name__}: {e}", flush=True)
-                for process in started:
-                    process.kill()
-                    process.wait()
+        return 1 if run_tests(globals(), started) else 0
     finally:
         tear_down()
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":
