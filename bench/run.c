@@ -181,11 +181,16 @@ static void run_modes(struct schedule *s, const struct metric *metric, struct en
     }
 }
 
+static unsigned bounded(unsigned runs, unsigned bound)
+{
+    return bound && bound < runs ? bound : runs;
+}
+
 static unsigned runs_of(const struct bench_options *o, const struct metric *metric)
 {
-    return o->runs                                                                  ? o->runs
-           : metric->default_runs_max && metric->default_runs_max < o->default_runs ? metric->default_runs_max
-                                                                                    : o->default_runs;
+    if (o->runs)
+        return o->runs;
+    return bounded(bounded(o->default_runs, metric->default_runs_max), o->quick ? metric->quick_runs_max : 0);
 }
 
 static void refuse(struct schedule *s, const struct metric *metric, const struct subject *subject, unsigned scale,

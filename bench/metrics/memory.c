@@ -175,5 +175,6 @@ const struct metric metric_memory = {
         "What other programs of the host allocate meanwhile is in host: measure on a quiet one. MB are 10^6 bytes.",
     .outputs = outputs,
     .default_runs_max = 8,
+    .quick_runs_max = 3,
     .sample = sample,
 };

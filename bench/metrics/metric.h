@@ -44,6 +44,7 @@ struct metric {
     const char *const *modes;   /* NULL-terminated; NULL: one without a name */
     const char *const *outputs; /* NULL-terminated, at most METRIC_OUTPUT_MAX */
     unsigned default_runs_max;  /* when the user named no number of runs; 0: no bound */
+    unsigned quick_runs_max;    /* the same with --quick, for metrics whose one run takes seconds; 0: no other bound */
     bool higher_is_better;
     bool instrument; /* measures the bench itself, once, not a subject */
 

@@ -197,7 +197,8 @@ static int wrong_guest(const char *ref, struct wanted wanted, uint32_t others, s
     if (!wanted.technology) {
         error_set(err, ENOENT, "IMAGE_WRONG_GUEST", "image \"%.255s\" is here for guest %s, not for %s", ref, there,
                   needed);
-        error_hint(err, "coracle images lists the variants of each name");
+        error_hint(err,
+                   "coracle build makes the missing one (coracle build --help); coracle images lists what is here");
         return -ENOENT;
     }
     error_set(err, ENOENT, "IMAGE_WRONG_GUEST",
@@ -314,7 +315,8 @@ void images_render_list(struct images *images, uint32_t variants, struct buffer 
     buffer_text(out, "]}");
 }
 
-int images_render_as(struct images *images, const char *digest, const char *name, struct buffer *out, struct error **err)
+int images_render_as(struct images *images, const char *digest, const char *name, struct buffer *out,
+                     struct error **err)
 {
     const struct record *record = images_find_digest(images, digest);
 
@@ -372,8 +374,7 @@ static void one_removed(struct removal *x, size_t i)
         jobs_add(x->images, JOB_REMOVE_LAYER, NULL, record->config.layers[j]);
     buffer_text(&detail, "{\"reference\":");
     buffer_json(&detail, x->name ? x->name : x->gone[i].digest);
-    buffer_printf(&detail, ",\"digest\":\"%s\",\"guest\":\"%s\"}", x->gone[i].digest,
-                  variant_name(x->gone[i].variant));
+    buffer_printf(&detail, ",\"digest\":\"%s\",\"guest\":\"%s\"}", x->gone[i].digest, variant_name(x->gone[i].variant));
     core_event_add(x->images->core, "image.removed", NULL, NULL, NULL, detail.data);
 }
 
