@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from machine import GUEST4, HOST4, MAC, Machine, Network, iperf, run, skip, ssh
+from machine import GUEST4, HOST4, MAC, Machine, Network, PATIENCE, iperf, run, skip, ssh
 
 BUILD_STANDARDVM, CIDATA, BUILD = sys.argv[1:4]
 UNAVAILABLE = 69
@@ -37,10 +37,10 @@ def boot(network, disk):
         "-netdev", "tap,id=n0,ifname=t0,script=no,downscript=no,vnet_hdr=on", "-device", f"virtio-net-pci,netdev=n0,mac={MAC},romfile=",
         "-object", "rng-builtin,id=r", "-device", "virtio-rng-pci,rng=r"])
     try:
-        rst = machine.first_answer(9, 400)
-        syn_ack = machine.first_answer(5001, 400)
-        machine.wait_agent("hello 1", 60)
-        machine.wait_agent("ready", 60)
+        rst = machine.first_answer(9, PATIENCE)
+        syn_ack = machine.first_answer(5001, PATIENCE)
+        machine.wait_agent("hello 1", PATIENCE)
+        machine.wait_agent("ready", PATIENCE)
         run(*network.words("ping", "-c", "3", "-i", "0.2", "-W", "5", GUEST4))
         for words in (["-c", GUEST4], ["-c", GUEST4, "-R"]):
             iperf(network, *words)
@@ -48,7 +48,7 @@ def boot(network, disk):
         report(network, machine.begun, rst, syn_ack)
         machine.agent.setblocking(True)
         machine.agent.sendall(b"poweroff\n")
-        machine.wait_end(120)
+        machine.wait_end(PATIENCE)
     finally:
         if machine.process.poll() is None:
             print(machine.console()[-3000:])

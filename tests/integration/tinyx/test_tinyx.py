@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import time
 
-from machine import GUEST4, GUEST6, HOST4, MAC, Machine, Network, iperf, mmio, run, skip, ssh, ssh_words
+from machine import GUEST4, GUEST6, HOST4, MAC, Machine, Network, PATIENCE, iperf, mmio, run, skip, ssh, ssh_words
 
 BUILD_TINYX, BUILD = sys.argv[1], sys.argv[2]
 UNAVAILABLE = 69
@@ -50,12 +50,12 @@ def unpack(archive, folder):
 def boots_and_serves(network, folder, key):
     machine = start(network, folder, f"ip4={GUEST4}/24 gw4={HOST4} ip6={GUEST6}/64 hostname=first ssh.key={key} -- iperf -s")
     try:
-        rst = machine.first_answer(9, 60)
-        syn_ack = machine.first_answer(5001, 60)
-        ready = machine.wait_console("guest-init: ready", 60)
+        rst = machine.first_answer(9, PATIENCE)
+        syn_ack = machine.first_answer(5001, PATIENCE)
+        ready = machine.wait_console("guest-init: ready", PATIENCE)
         print(f"create to RST {rst:.3f} s, to SYN-ACK {syn_ack:.3f} s; {ready}")
-        machine.wait_agent("hello 1", 10)
-        machine.wait_agent("ready", 10)
+        machine.wait_agent("hello 1", PATIENCE)
+        machine.wait_agent("ready", PATIENCE)
         memory_of(ssh(network, f"{work}/key", "cat /proc/meminfo"), "idle")
         run(*network.words("ping", "-c", "3", "-i", "0.2", "-W", "5", GUEST4))
         run(*network.words("ping", "-6", "-c", "3", "-i", "0.2", "-W", "5", GUEST6))
@@ -65,7 +65,7 @@ def boots_and_serves(network, folder, key):
         assert ssh(network, f"{work}/key", "hostname").strip() == "first"
         assert "Permission denied" in ssh_denied(network)
         machine.agent.send(b"poweroff\n")
-        machine.wait_end(20)
+        machine.wait_end(PATIENCE)
     finally:
         machine.close()
 
@@ -123,7 +123,7 @@ def take_snapshot(network, folder, key):
     path = f"{work}/snapshot"
     machine = start(network, folder, f"ip4={GUEST4}/24 hostname=template ssh.key={key} -- iperf -s", "-qmp", f"unix:{work}/qmp,server=on,wait=off")
     try:
-        machine.wait_agent("ready", 60)
+        machine.wait_agent("ready", PATIENCE)
         identify(machine, 0, "template", GUEST4, MAC, key)
         seen = who(network)
         command = qmp(machine, f"{work}/qmp")
@@ -131,7 +131,7 @@ def take_snapshot(network, folder, key):
         while command("query-migrate")["status"] not in ("completed", "failed"):
             time.sleep(0.1)
         command("quit")
-        machine.wait_end(10)
+        machine.wait_end(PATIENCE)
     finally:
         machine.close()
     return path, seen
@@ -165,14 +165,14 @@ def restores_with_new_identity(network, folder, key):
             while command("query-status")["status"] != "running":  # what a port gets before is lost with its old state
                 time.sleep(0.02)
             identify(machine, generation, f"clone{generation}", GUEST4, mac, key)
-            answered = machine.first_answer(5001, 60)
-            machine.wait_agent("ready", 20)
+            answered = machine.first_answer(5001, PATIENCE)
+            machine.wait_agent("ready", PATIENCE)
             print(f"restored: SYN-ACK {answered:.3f} s after the start of QEMU")
-            assert "restored: now" in machine.wait_console("restored: now", 20)
+            assert "restored: now" in machine.wait_console("restored: now", PATIENCE)
             seen.append(who(network))
             assert seen[-1]["MAC"] == mac and seen[-1]["host name"] == f"clone{generation}"
             machine.agent.sendall(b"poweroff\n")
-            machine.wait_end(20)
+            machine.wait_end(PATIENCE)
         finally:
             machine.close()
     for what in template:

@@ -227,11 +227,15 @@ def test_idle_costs_nothing():
     def ticks():
         with open(f"/proc/{guest.process.pid}/stat", encoding="utf-8") as f:
             return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
-    before = ticks()
-    time.sleep(3)
-    used = ticks() - before
-    print(f"{used} of 300 ticks of processor time while idle", flush=True)
-    assert used <= 15 * (2 if SLOWNESS > 1 else 1), used
+    most = 15 * (2 if SLOWNESS > 1 else 1)
+    for _ in range(5):  # a guest that wakes all the time does so in each window; a host's hiccup is in one
+        before = ticks()
+        time.sleep(3)
+        used = ticks() - before
+        print(f"{used} of 300 ticks of processor time while idle", flush=True)
+        if used <= most:
+            break
+    assert used <= most, used
     guest.stop()
 
 
