@@ -357,6 +357,7 @@ static bool receive(struct nic *n)
             pbuf_free(p); /* its buffers are spare ones now; the wire is asked again by whoever cares */
         else
             rx_give(n, p, &header);
+        virtq_publish(&n->tx); /* an answer does not wait for what came behind its question */
         if (n->rx_posted < rx_wanted / 2)
             rx_refill(n);
     }
