@@ -64,7 +64,8 @@ static int open_kvm(int *ret_fd, struct error **err)
 
 /*
  * A monitor that its guest took over still has its log files, and a snapshot's: none of them gets longer than an honest
- * one can make it. Memory, and what was written to disks of its own, go into a snapshot; FILE_BYTES is the bound of logs.
+ * one can make it. Memory, and what was written to disks of its own, go into a snapshot; FILE_BYTES is the bound of
+ * logs.
  */
 #define FILE_BYTES (UINT64_C(1) << 30)
 
@@ -112,6 +113,8 @@ int machine_await_prepared(struct machine *machine, struct steps *steps, struct 
 {
     static const char *const names[3] = {"vm", "memory", "vcpu"};
     struct monitor_reply reply;
+
+    machine_settle(machine); /* before a wait: one that does not answer keeps no other from being made */
     int r = await(machine, PREPARE_TIMEOUT_MS, &reply, err);
 
     if (r == 0)

@@ -19,12 +19,13 @@ enum { VOID_NET, VOID_IPC, VOID_UTS, VOID_NAMESPACES };
 struct runtime {
     struct runtime_facts facts;
     struct cgroups cgroups;
-    int layers_fd;                 /* own duplicate */
-    int proc_fd;                   /* the host's /proc */
-    int init_fd;                   /* sealed memfd, executable but not readable by a container */
+    int layers_fd;                     /* own duplicate */
+    int proc_fd;                       /* the host's /proc */
+    int init_fd;                       /* sealed memfd, executable but not readable by a container */
     int monitor_fds[MACHINE_PROGRAMS]; /* sealed memfds of the monitors, -1: not installed */
     int void_fds[VOID_NAMESPACES];     /* namespaces of all monitors (void.c) */
     int void_mounts_fd, emulator_mounts_fd;
+    int null_fd;                   /* /dev/null, for monitors */
     int stem_fd;                   /* mount namespace every container starts from a copy of (stem.c) */
     int stem_proc_fd, stem_sys_fd; /* its complete /proc and /sys, for looking what there is */
     int skeleton_fd;               /* detached mount: mount points for images that bring none */
@@ -46,7 +47,7 @@ struct runtime {
         int fd; /* a low number, held from the beginning */
         bool taken;
     } places[SPAWN_PLACES]; /* for the control socket of a child that is being made (spawn.c) */
-    int place_high;         /* the highest number of those and init_fd */
+    int place_high;         /* the highest number of those and of what else children take with them */
     pthread_cond_t place_free;
 };
 
@@ -58,7 +59,7 @@ struct shell {
     uint32_t controllers; /* whose cgroups exist */
     pid_t pid;
     struct limits preset; /* in force already */
-    int place; /* reserved descriptor it holds, -1: none any more */
+    int place;            /* reserved descriptor it holds, -1: none any more */
     int pidfd, netns_fd, control_fd;
     int writable_fd; /* a new writable layer, not yet at instances/ID/writable; -1: none */
     bool read_only;
@@ -89,6 +90,8 @@ void void_close(struct runtime *runtime);
 
 /* machine.c: loads the monitors found in directory. */
 int monitor_programs_load(struct runtime *runtime, const char *directory, struct error **err);
+/* machine.c: opens what else monitors get, and has it all kept (spawn_keep()). After void_make(). */
+int monitor_descriptors_keep(struct runtime *runtime, struct error **err);
 
 /* runtime.c: path into a sealed memory file that anybody may execute and nobody read. */
 int program_load(const char *path, const char *name, int *ret_fd, struct error **err);
@@ -100,6 +103,8 @@ bool tag_valid(const char *tag);
 int spawn_init(struct shell *shell, struct steps *steps, struct error **err);
 /* Once: low descriptors for what children need. */
 int spawn_reserve(struct runtime *runtime);
+/* A descriptor that children take with them; all of them while the runtime is opened, when numbers are low. */
+void spawn_keep(struct runtime *runtime, int fd);
 /* Gives the shell's place back, as soon as its child no longer needs it. */
 void spawn_settle(struct shell *shell);
 /* A user namespace that maps [inside, +RUNTIME_ID_COUNT) to [outside, ...): an fd, to be closed by the caller. */

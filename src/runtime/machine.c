@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Starts monitors of virtual machines (machine.h). The process is made as a container's init is (spawn.c: clone3 with
- * CLONE_VM from within its cgroups), but joins the namespaces of void.c instead of getting seven new ones, and takes
- * its uid from the host's, with no capability and no way to any.
+ * CLONE_VM and CLONE_FILES from within its cgroups), but joins the namespaces of void.c instead of getting seven new
+ * ones, and takes its uid from the host's, with no capability and no way to any.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +27,7 @@ static const char *const program_argv[MACHINE_PROGRAMS][3] = {{"coracle-vmm", "-
                                                               {"coracle-qemu", "--supervised", NULL}};
 
 struct monitor_arguments {
+    struct spawn_files own;
     int setup, program, null;
     int namespaces[VOID_NAMESPACES + 1]; /* the mount namespace last: /proc is gone after it */
     bool emulator;                       /* mounts of its own on top: /tmp, /proc */
@@ -42,6 +43,7 @@ struct machine {
     uint32_t uid;
     uint32_t controllers;
     pid_t pid;
+    int place; /* reserved descriptor its child still uses, -1: none any more */
     int pidfd, setup_fd;
     struct monitor_arguments arguments;     /* the child's, until its exec */
     _Alignas(16) unsigned char stack[4096]; /* of the child until its exec */
@@ -73,7 +75,9 @@ static CHILD_CODE bool take_uid(const struct monitor_arguments *a)
 /* The descriptors it needs are lifted out of the way first: whatever numbers they had, none is overwritten. */
 static CHILD_CODE __attribute__((noreturn, used)) void monitor_run(const void *arguments)
 {
-    const struct monitor_arguments *a = arguments;
+    struct monitor_arguments *a = (struct monitor_arguments *)(uintptr_t)arguments;
+
+    child_own_files(&a->own);
     bool ready = enter_namespaces(a);
     int setup = (int)child_call(SYS_fcntl, a->setup, F_DUPFD, EXEC_FD + 1, 0, 0);
     int program = (int)child_call(SYS_fcntl, a->program, F_DUPFD, EXEC_FD + 1, 0, 0);
@@ -102,11 +106,11 @@ static gid_t kvm_group(void)
 
 static int spawn_monitor(struct machine *m, enum machine_program program, uint64_t file_bytes, struct error **err)
 {
-    const struct runtime *runtime = m->runtime;
+    struct runtime *runtime = m->runtime;
     auto_fd int unified = cgroup_open_unified(&runtime->cgroups, m->tag);
-    auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC), child_end = -1;
+    auto_fd int child_end = -1;
     struct clone_args args = {
-        .flags = CLONE_VM | CLONE_NEWPID | CLONE_PIDFD | (unified >= 0 ? CLONE_INTO_CGROUP : 0),
+        .flags = CLONE_VM | CLONE_FILES | CLONE_NEWPID | CLONE_PIDFD | (unified >= 0 ? CLONE_INTO_CGROUP : 0),
         .pidfd = (uintptr_t)&m->pidfd,
         .stack = (uintptr_t)m->stack,
         .stack_size = sizeof(m->stack),
@@ -114,13 +118,12 @@ static int spawn_monitor(struct machine *m, enum machine_program program, uint64
     };
     int ends[2];
 
-    if (null < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return error_set_errno(err, errno, "START_FAILED", "no setup socket for a monitor");
     m->setup_fd = ends[0];
     child_end = ends[1];
-    m->arguments = (struct monitor_arguments){.setup = child_end,
-                                              .program = runtime->monitor_fds[program],
-                                              .null = null,
+    m->arguments = (struct monitor_arguments){.program = runtime->monitor_fds[program],
+                                              .null = runtime->null_fd,
                                               .emulator = program == MACHINE_QEMU,
                                               .kvm_gid = program == MACHINE_QEMU ? kvm_group() : 0,
                                               .uid = m->uid,
@@ -129,6 +132,10 @@ static int spawn_monitor(struct machine *m, enum machine_program program, uint64
     memcpy(m->arguments.namespaces, runtime->void_fds, sizeof(runtime->void_fds));
     m->arguments.namespaces[VOID_NAMESPACES] =
         program == MACHINE_QEMU ? runtime->emulator_mounts_fd : runtime->void_mounts_fd;
+    m->place = spawn_place_take(runtime, child_end, &m->arguments.own);
+    if (m->place < 0)
+        return error_set_errno(err, -m->place, "START_FAILED", "no setup socket for a monitor");
+    m->arguments.setup = runtime->places[m->place].fd;
     long pid = spawn_clone(runtime, &(struct spawn_place){m->tag, m->controllers, -1, 0}, &args, monitor_run,
                            &m->arguments, err);
     if (pid < 0)
@@ -150,13 +157,20 @@ static struct machine *machine_new(struct runtime *runtime, const char *tag, uin
         return NULL;
     m->runtime = runtime;
     m->uid = uid;
-    m->pidfd = m->setup_fd = -1;
+    m->place = m->pidfd = m->setup_fd = -1;
     snprintf(m->tag, sizeof(m->tag), "%s", tag);
     return m;
 }
 
+void machine_settle(struct machine *m)
+{
+    spawn_place_settle(m->runtime, m->place, m->pid, m->pidfd, &m->arguments.own);
+    m->place = -1;
+}
+
 static void machine_free(struct machine *m)
 {
+    machine_settle(m);
     close_fd(m->setup_fd);
     close_fd(m->pidfd);
     free(m);
@@ -238,6 +252,7 @@ int machine_become(struct machine *m, int instance_dirfd, struct container **ret
     container->record.start_time = process_start_time(m->runtime, m->pid);
     container->record.uid_base = m->uid;
     container->record.machine = true;
+    machine_settle(m);
     container->pidfd = take_fd(&m->pidfd);
     container->application_pidfd = -1;
     container->instance_fd = take_fd(&instance_fd);
@@ -255,6 +270,21 @@ int machine_destroy(struct machine *m, struct error **err)
     result = remains_destroy(m->runtime, m->tag, m->pidfd, err);
     machine_free(m);
     return result;
+}
+
+int monitor_descriptors_keep(struct runtime *runtime, struct error **err)
+{
+    runtime->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (runtime->null_fd < 0)
+        return error_set_errno(err, errno, "INTERNAL", "/dev/null: cannot be opened");
+    spawn_keep(runtime, runtime->null_fd);
+    for (int i = 0; i < MACHINE_PROGRAMS; i++)
+        spawn_keep(runtime, runtime->monitor_fds[i]);
+    for (int i = 0; i < VOID_NAMESPACES; i++)
+        spawn_keep(runtime, runtime->void_fds[i]);
+    spawn_keep(runtime, runtime->void_mounts_fd);
+    spawn_keep(runtime, runtime->emulator_mounts_fd);
+    return 0;
 }
 
 int monitor_programs_load(struct runtime *runtime, const char *directory, struct error **err)

@@ -21,14 +21,17 @@ enum machine_program { MACHINE_VMM, MACHINE_QEMU, MACHINE_PROGRAMS };
 /* Whether that monitor is installed. */
 bool machine_program_present(const struct runtime *runtime, enum machine_program program);
 
-/* Starts a monitor. tag as in shell_create(); uid: its own, no other process has it. file_bytes: the longest file it may
- * write; limits: NULL for a pool, else the cgroups they need are made at once. */
+/* Starts a monitor. tag as in shell_create(); uid: its own, no other process has it. file_bytes: the longest file it
+ * may write; limits: NULL for a pool, else the cgroups they need are made at once. */
 int machine_create(struct runtime *runtime, const char *tag, uint32_t uid, enum machine_program program,
                    uint64_t file_bytes, const struct limits *limits, struct machine **ret_machine, struct steps *steps,
                    struct error **err);
 
 int machine_setup_fd(const struct machine *machine); /* borrowed; SOCK_SEQPACKET */
-int machine_pidfd(const struct machine *machine);    /* borrowed; readable when it ended */
+/* Gives back what only the making of the monitor needed: one of the few places all of them share. To be called before
+ * its first answer is waited for; waits itself until the new process has done its first system call. */
+void machine_settle(struct machine *machine);
+int machine_pidfd(const struct machine *machine); /* borrowed; readable when it ended */
 uint32_t machine_uid(const struct machine *machine);
 
 /* Applies the limits: before the guest runs. Some cost 10 ms in a cgroup v1 that machine_create() did not make. */

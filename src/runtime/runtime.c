@@ -157,7 +157,9 @@ static int open_shared(struct runtime *runtime, const struct runtime_config *con
     result = cgroups_open(&runtime->cgroups, config->cgroup_parent, runtime->layers_fd, err);
     if (!result)
         result = stem_make(runtime, err);
-    return result ? result : void_make(runtime, err);
+    if (!result)
+        result = void_make(runtime, err);
+    return result ? result : monitor_descriptors_keep(runtime, err);
 }
 
 int runtime_open(const struct runtime_config *config, struct runtime **ret_runtime, struct error **err)
@@ -173,6 +175,7 @@ int runtime_open(const struct runtime_config *config, struct runtime **ret_runti
                                 .stem_fd = -1,
                                 .void_mounts_fd = -1,
                                 .emulator_mounts_fd = -1,
+                                .null_fd = -1,
                                 .stem_proc_fd = -1,
                                 .stem_sys_fd = -1,
                                 .skeleton_fd = -1,
@@ -212,6 +215,7 @@ void runtime_close(struct runtime *runtime)
     for (int i = 0; i < MACHINE_PROGRAMS; i++)
         close_fd(runtime->monitor_fds[i]);
     void_close(runtime);
+    close_fd(runtime->null_fd);
     close_fd(runtime->stem_fd);
     close_fd(runtime->stem_proc_fd);
     close_fd(runtime->stem_sys_fd);

@@ -10,9 +10,9 @@
  *
  * Descriptors: a copy of the launcher's table, and closing all of the copy, would cost more with each running instance
  * (300 us with 500). So the child shares the table at first (CLONE_FILES), and its first system call gives it one of
- * its own with the low numbers only. What it needs has such numbers: the memfd, opened early, and the control socket,
- * in one of a few places reserved when the runtime was opened. A place is free again when the child is seen to have its
- * table.
+ * its own with the low numbers only (child_own_files(); a monitor of machine.c does the same). What it needs has such
+ * numbers: the memfd, opened early, and the control socket, in one of a few places reserved when the runtime was
+ * opened. A place is free again when the child is seen to have its table.
  *
  * cgroup v1: writing a pid to cgroup.procs waits for an RCU grace period (6-11 ms). A thread that writes "0" into a
  * tasks file moves only itself, without that wait (30 us), and its children are born there. So the calling thread goes
@@ -29,7 +29,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -48,9 +47,8 @@
 enum { EXEC_FD = INIT_CONTROL_FD + 1 };
 
 struct child_arguments {
+    struct spawn_files files;
     int control, program;
-    unsigned high; /* no descriptor above it is kept */
-    int own_files; /* set by the child: 1, it has a table of its own; -1, it could not have one */
 };
 
 static const char *const init_argv[] = {"coracle-init", NULL};
@@ -60,12 +58,9 @@ static CHILD_CODE __attribute__((noreturn, used)) void child_run(const void *con
 {
     struct child_arguments *arguments = (struct child_arguments *)(uintptr_t)context;
     int control = arguments->control, program = arguments->program;
-    long own = child_call(SYS_close_range, arguments->high + 1, ~0u, CLOSE_RANGE_UNSHARE, 0, 0);
     char go;
 
-    __atomic_store_n(&arguments->own_files, own ? -1 : 1, __ATOMIC_RELEASE);
-    while (own) /* nothing of the launcher's may be touched */
-        child_call(SYS_exit, 127, 0, 0, 0, 0);
+    child_own_files(&arguments->files);
     if (program <= EXEC_FD)
         program = (int)child_call(SYS_fcntl, program, F_DUPFD, EXEC_FD + 1, 0, 0);
     if (control != INIT_CONTROL_FD)
@@ -118,15 +113,19 @@ int spawn_reserve(struct runtime *runtime)
         runtime->places[i].fd = fcntl(runtime->init_fd, F_DUPFD_CLOEXEC, 3);
         if (runtime->places[i].fd < 0)
             return -errno;
-        if (runtime->places[i].fd > runtime->place_high)
-            runtime->place_high = runtime->places[i].fd;
+        spawn_keep(runtime, runtime->places[i].fd);
     }
-    if (runtime->init_fd > runtime->place_high)
-        runtime->place_high = runtime->init_fd;
+    spawn_keep(runtime, runtime->init_fd);
     return 0;
 }
 
-static int place_take(struct runtime *runtime)
+void spawn_keep(struct runtime *runtime, int fd)
+{
+    if (fd > runtime->place_high)
+        runtime->place_high = fd;
+}
+
+int spawn_place_take(struct runtime *runtime, int fd, struct spawn_files *ret_files)
 {
     int taken = -1;
 
@@ -140,24 +139,35 @@ static int place_take(struct runtime *runtime)
     }
     runtime->places[taken].taken = true;
     pthread_mutex_unlock(&runtime->lock);
+    *ret_files = (struct spawn_files){.high = (unsigned)runtime->place_high};
+    if (dup3(fd, runtime->places[taken].fd, O_CLOEXEC) < 0) {
+        int e = errno;
+        spawn_place_settle(runtime, taken, 0, -1, ret_files);
+        return -e;
+    }
     return taken;
+}
+
+void spawn_place_settle(struct runtime *runtime, int place, pid_t pid, int pidfd, const struct spawn_files *files)
+{
+    struct timespec pause = {0, 20000};
+
+    if (place < 0)
+        return;
+    while (pid && !__atomic_load_n(&files->own, __ATOMIC_ACQUIRE) && !pidfd_wait(pidfd, 0))
+        nanosleep(&pause, NULL);
+    dup3(runtime->init_fd, runtime->places[place].fd, O_CLOEXEC); /* the socket's end goes, the number stays */
+    pthread_mutex_lock(&runtime->lock);
+    runtime->places[place].taken = false;
+    pthread_cond_signal(&runtime->place_free);
+    pthread_mutex_unlock(&runtime->lock);
 }
 
 void spawn_settle(struct shell *shell)
 {
     const struct child_arguments *arguments = (const struct child_arguments *)(const void *)shell->stack;
-    struct runtime *runtime = shell->runtime;
-    struct timespec pause = {0, 20000};
 
-    if (shell->place < 0)
-        return;
-    while (shell->pid && !__atomic_load_n(&arguments->own_files, __ATOMIC_ACQUIRE) && !pidfd_wait(shell->pidfd, 0))
-        nanosleep(&pause, NULL);
-    dup3(runtime->init_fd, runtime->places[shell->place].fd, O_CLOEXEC); /* the socket's end goes, the number stays */
-    pthread_mutex_lock(&runtime->lock);
-    runtime->places[shell->place].taken = false;
-    pthread_cond_signal(&runtime->place_free);
-    pthread_mutex_unlock(&runtime->lock);
+    spawn_place_settle(shell->runtime, shell->place, shell->pid, shell->pidfd, &arguments->files);
     shell->place = -1;
 }
 
@@ -329,11 +339,11 @@ int spawn_init(struct shell *shell, struct steps *steps, struct error **err)
     shell->control_fd = ends[0];
     /* In the first bytes of the stack, which grows down from the other end. */
     struct child_arguments *arguments = (struct child_arguments *)(void *)shell->stack;
-    shell->place = place_take(runtime);
-    if (dup3(child_end_fd, runtime->places[shell->place].fd, O_CLOEXEC) < 0)
-        return error_set_errno(err, errno, "START_FAILED", "no control socket");
-    *arguments =
-        (struct child_arguments){runtime->places[shell->place].fd, runtime->init_fd, (unsigned)runtime->place_high, 0};
+    shell->place = spawn_place_take(runtime, child_end_fd, &arguments->files);
+    if (shell->place < 0)
+        return error_set_errno(err, -shell->place, "START_FAILED", "no control socket");
+    arguments->control = runtime->places[shell->place].fd;
+    arguments->program = runtime->init_fd;
     pid = spawn_clone(runtime, &(struct spawn_place){shell->tag, shell->controllers, runtime->stem_fd, shell->uid_base},
                       &args, child_run, arguments, err);
     if (pid < 0)

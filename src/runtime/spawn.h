@@ -3,6 +3,9 @@
 #ifndef CORACLE_RUNTIME_SPAWN_H
 #define CORACLE_RUNTIME_SPAWN_H
 
+#include <linux/close_range.h>
+#include <sys/syscall.h>
+
 #include "runtime/internal.h"
 
 #ifndef __x86_64__
@@ -26,6 +29,28 @@ static CHILD_CODE inline long child_call(long number, long a, long b, long c, lo
                      : "rcx", "r11", "memory");
     return result;
 }
+
+/* How a child that shares the launcher's descriptors comes to a table of its own; read by both until it has one. */
+struct spawn_files {
+    unsigned high; /* no descriptor above it is kept */
+    int own;       /* set by the child: 1, it has its table; -1, it could not have one */
+};
+
+/* The first thing a child made with CLONE_FILES does. */
+static CHILD_CODE inline void child_own_files(struct spawn_files *files)
+{
+    long failure = child_call(SYS_close_range, files->high + 1, ~0u, CLOSE_RANGE_UNSHARE, 0, 0);
+
+    __atomic_store_n(&files->own, failure ? -1 : 1, __ATOMIC_RELEASE);
+    while (failure) /* nothing of the launcher's may be touched */
+        child_call(SYS_exit, 127, 0, 0, 0, 0);
+}
+
+/* Waits for one of the reserved descriptors and makes it a duplicate of fd, for a child that keeps what spawn_keep()
+ * was told. Its place (runtime->places), to be given back with spawn_place_settle(), or -errno. */
+int spawn_place_take(struct runtime *runtime, int fd, struct spawn_files *ret_files);
+/* Gives a place back, once its child has a table of its own or is dead; pid 0: no child was made; place -1: nothing. */
+void spawn_place_settle(struct runtime *runtime, int place, pid_t pid, int pidfd, const struct spawn_files *files);
 
 struct spawn_place {
     const char *tag;      /* its cgroups */
