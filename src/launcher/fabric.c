@@ -64,6 +64,35 @@ static int quiet(struct error **err)
     return 0;
 }
 
+/* Writes a sysctl of the fabric, whatever namespace the thread is in. */
+static int write_in_fabric(const struct fabric *f, const char *path, const char *value, struct error **err)
+{
+    auto_fd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    int r;
+
+    if (home < 0 || setns(f->netns_fd, CLONE_NEWNET) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "entering the fabric");
+    r = write_sysctl(path, value, err);
+    if (setns(home, CLONE_NEWNET) < 0)
+        abort(); /* a worker that stays in the fabric would make everything there */
+    return r;
+}
+
+/* Ports of bridges have no addresses of their own. With IPv6 each would still have a multicast route, in one list that
+ * is walked for each that comes and goes (0.8 ms with 2,000), and would tell its instance of groups it joins. */
+static int ports_without_ipv6(const struct fabric *f, struct error **err)
+{
+    return write_in_fabric(f, "/proc/sys/net/ipv6/conf/default/disable_ipv6", "1", err);
+}
+
+int fabric_allow_ipv6(const struct fabric *f, const char *device, struct error **err)
+{
+    char path[80];
+
+    snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%.15s/disable_ipv6", device);
+    return write_in_fabric(f, path, "0", err);
+}
+
 static bool is_namespace(int fd)
 {
     struct statfs fs;
@@ -135,6 +164,8 @@ int fabric_open(int run_fd, const char *run_dir, struct fabric **ret_fabric, str
         if (r == 0 && !is_namespace(f->netns_fd))
             r = error_set(err, EIO, "START_FAILED", "%s is no network namespace although it was mounted", path);
     }
+    if (r == 0)
+        r = ports_without_ipv6(f, err);
     if (r == 0)
         r = prepare(f, err);
     if (r == 0)
@@ -234,12 +265,18 @@ static int make_bridge(struct fabric *f, int fd, struct fabric_link *l, struct e
 
     if (r < 0 && r != -ENODEV)
         return r;
-    netlink_begin(&batch);
+    bridge_name(l->link.name, name);
     if (r == -ENODEV) {
-        bridge_name(l->link.name, name);
+        netlink_begin(&batch);
         l->index = f->next_index++;
         netlink_bridge(&batch, name, l->index, l->mac, l->link.mtu);
+        r = netlink_commit(fd, &batch, err);
     }
+    if (r == 0 && l->link.prefix6)
+        r = fabric_allow_ipv6(f, name, err);
+    if (r < 0)
+        return error_wrap(err, "START_FAILED", "making network %s", l->link.name);
+    netlink_begin(&batch);
     netlink_up(&batch, l->index, NULL);
     if (l->link.prefix4)
         netlink_address(&batch, l->index, &gw4, l->link.prefix4);

@@ -36,6 +36,8 @@ struct fabric_link *fabric_find(struct fabric *fabric, const char *name);
 
 /* Copies it. NETWORK_NOT_FOUND. */
 int fabric_copy_link(struct fabric *fabric, const char *name, struct fabric_link *ret_link, struct error **err);
+/* Interfaces of the fabric are made without IPv6; this one, which is no port, gets it. */
+int fabric_allow_ipv6(const struct fabric *fabric, const char *device, struct error **err);
 /* Index of the host end of interface i. */
 uint32_t fabric_host_index(const struct fabric_ports *ports, uint32_t i);
 struct guard_port fabric_guard_port(const struct fabric_ports *ports, uint32_t i, const struct fabric_link *link);

@@ -334,6 +334,8 @@ static int make_pair(struct uplink *u, struct error **err)
         if (r == 0)
             r = netlink_find(u->outside, u->pair, &u->pair_index, err);
     }
+    if (r == 0 && has_ipv6(u))
+        r = fabric_allow_ipv6(u->l->fabric, "uplink0", err);
     if (r < 0)
         return r;
     netlink_begin(&batch);

@@ -9,6 +9,7 @@
 #include <linux/capability.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -122,7 +123,8 @@ static void look(int fd, unsigned *ret_honest, unsigned *ret_forged)
         ssize_t n = recvfrom(fd, frame, sizeof(frame), 0, (struct sockaddr *)&from, &length);
         if (n < 8 || from.sll_pkttype != PACKET_OUTGOING || from.sll_ifindex < FIRST_INSTANCE_INDEX)
             continue;
-        uint32_t bit = 1u << ((unsigned)(frame[n - 2] - '0') * 10 + (unsigned)(frame[n - 1] - '0')) % 32; /* others' frames: any */
+        uint32_t bit =
+            1u << ((unsigned)(frame[n - 2] - '0') * 10 + (unsigned)(frame[n - 1] - '0')) % 32; /* others' frames: any */
         if (memcmp(frame + n - 8, "HONEST", 6) == 0)
             honest |= bit;
         if (memcmp(frame + n - 8, "FORGED", 6) == 0 && !(forged & bit)) {
@@ -168,6 +170,38 @@ static void test_forged_frames_do_not_pass(void)
     plan_clear(&p);
 }
 
+/* An interface of the fabric that has IPv6 sends memberships to its instance, and costs a route in a list that every
+ * start goes through. Bridges have it, for the gateways' addresses. */
+static void test_ports_say_nothing_themselves(void)
+{
+    auto_fd int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), fabric = -1;
+    struct if_nameindex *list;
+    unsigned ports = 0, bridges = 0;
+    char path[160], off = 0;
+
+    snprintf(path, sizeof(path), "%s/fabric", bed.run);
+    fabric = open(path, O_RDONLY | O_CLOEXEC);
+    BED_CHECK(fabric >= 0 && setns(fabric, CLONE_NEWNET) == 0);
+    list = if_nameindex();
+    BED_CHECK(list);
+    for (size_t i = 0; list[i].if_name; i++) {
+        bool port = list[i].if_index >= FIRST_INSTANCE_INDEX;
+        if (!port && list[i].if_name[0] != 'b')
+            continue;
+        snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", list[i].if_name);
+        auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue; /* one of the pool that goes just now */
+        BED_CHECK(read(fd, &off, 1) == 1);
+        BED_CHECK(off == (port ? '1' : '0'));
+        ports += port;
+        bridges += !port;
+    }
+    if_freenameindex(list);
+    BED_CHECK(setns(home, CLONE_NEWNET) == 0);
+    BED_CHECK(ports && bridges);
+}
+
 static void test_neighbours_reach_each_other(void)
 {
     struct launch_plan victim;
@@ -196,6 +230,7 @@ int main(void)
         test_plans_cannot_name_anothers_address();
         test_forged_frames_do_not_pass();
         test_neighbours_reach_each_other();
+        test_ports_say_nothing_themselves();
         if (round == 0) { /* the next launcher finds the same addresses held */
             bed_kill(&bed, SIGKILL);
             bed_launch(&bed);
