@@ -27,8 +27,8 @@
 #include "launcher/nft.h"
 #include "netlink/netlink.h"
 
-#define GUARD_TABLE "coracle3"
-enum { GUARD_GENERATION = 3 }; /* the number in the table's name */
+#define GUARD_TABLE "coracle4"
+enum { GUARD_GENERATION = 4 }; /* the number in the table's name */
 
 enum {
     BUCKETS = 1024,

@@ -4,7 +4,8 @@
  * own hardware address; IPv4, IPv6 and ARP from an address of that port; a neighbour advertisement speaks for such an
  * address only. Router advertisements, redirects and the answers of DHCP servers come from nobody. Probing for
  * duplicates and a DHCP client's question (no address yet) pass. Multicast memberships (MLD) are of no use on a bridge
- * that does not snoop, and every start would send some to all neighbours: they stop here. The outer VLAN tag is taken
+ * that does not snoop, and every start would send some to all neighbours: they stop here, and so does the question for
+ * a router, which none could answer. The outer VLAN tag is taken
  * off before this hook, so it hides nothing; what still shows a tag has two, and a receiver takes any number of tags of
  * VLAN 0 off: it is refused.
  *
@@ -15,7 +16,7 @@
 
 const char guard_rules[] =
     /* clang-format off */
-    "table bridge coracle3 {\n"
+    "table bridge coracle4 {\n"
     "  set hardware { typeof iif . ether saddr; }\n"
     "  set sources4 { typeof iif . ether saddr . ip saddr; }\n"
     "  set sources6 { typeof iif . ether saddr . ip6 saddr; }\n"
@@ -31,7 +32,7 @@ const char guard_rules[] =
     "    goto refuse\n"
     "  }\n"
     "  chain v6 {\n"
-    "    icmpv6 type vmap { nd-router-advert : goto refuse, nd-redirect : goto refuse, nd-neighbor-advert : goto advert, nd-neighbor-solicit : goto solicit, mld-listener-query : goto refuse, mld-listener-report : goto refuse, mld-listener-done : goto refuse, mld2-listener-report : goto refuse }\n"
+    "    icmpv6 type vmap { nd-router-advert : goto refuse, nd-redirect : goto refuse, nd-neighbor-advert : goto advert, nd-neighbor-solicit : goto solicit, mld-listener-query : goto refuse, mld-listener-report : goto refuse, mld-listener-done : goto refuse, mld2-listener-report : goto refuse, nd-router-solicit : goto refuse }\n"
     "    iif . ether saddr . ip6 saddr != @sources6 goto refuse\n"
     "    udp sport 547 goto refuse\n"
     "    accept\n"

@@ -233,6 +233,7 @@ int forge(const char *victim4, const char *victim6)
     e |= send_marked(neighbour(&local6, 143 /* MLDv2 report: everybody would get it */, &none6), "FORGED", n++);
     e |= send_marked(tagged_twice(ETH_P_8021Q, gateway), "FORGED", n++);
     e |= send_marked(tagged_twice(ETH_P_8021AD, gateway), "FORGED", n++);
+    e |= send_marked(neighbour(&local6, ND_ROUTER_SOLICIT, &none6), "FORGED", n++); /* as above */
     usleep(300000); /* what is under way would end with this network namespace */
     close(fd);
     printf("sent %d honest and %d forged frames%s\n", h, n, e ? ", not all" : "");
