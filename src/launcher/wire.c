@@ -6,6 +6,9 @@
  *
  * Every address of an interface is known on both sides from the start (permanent neighbours, static forwarding entry),
  * so the first packet finds its way without a question and no timer of a second stands in an instantiation.
+ *
+ * A host end has its bridge's hardware address, which nobody sends from: the bridge then keeps no entry for it, which
+ * would be one more to go through, and a walk over all ports, for each port that comes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -84,6 +87,7 @@ static int make_pairs(struct fabric *f, const struct fabric_ports *ports, const 
         peer_name(i, peer);
         netlink_veth(&batch, &(struct netlink_veth){.name = name,
                                                     .index = fabric_host_index(ports, i),
+                                                    .mac = links[i].mac,
                                                     .master = links[i].index,
                                                     .up = true,
                                                     .peer_name = peer,
@@ -162,8 +166,10 @@ static int make_tap(struct fabric *f, const struct fabric_ports *ports, uint32_t
     if (fd < 0)
         return fd;
     host_name(ports->number, i, request.ifr_name);
+    /* Most drivers will ask for these offloads. A change then would make the bridge ask all of its ports for their own
+     * (0.5 ms with 900); before the tap is a port it costs nothing. */
     if (ioctl(fd, TUNSETIFINDEX, &index) < 0 || ioctl(fd, TUNSETIFF, &request) < 0 ||
-        ioctl(fd, TUNSETVNETHDRSZ, &header) < 0)
+        ioctl(fd, TUNSETVNETHDRSZ, &header) < 0 || ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) < 0)
         return error_set_errno(err, errno, "START_FAILED", "making tap %s", request.ifr_name);
     *ret_fd = take_fd(&fd);
     return 0;
@@ -180,7 +186,7 @@ static int raise_taps(struct fabric *f, const struct fabric_ports *ports, const 
         return r;
     netlink_begin(&batch);
     for (uint32_t i = 0; i < ports->count; i++) {
-        netlink_enslave(&batch, fabric_host_index(ports, i), links[i].index, links[i].link.mtu);
+        netlink_enslave(&batch, fabric_host_index(ports, i), links[i].index, links[i].mac, links[i].link.mtu);
         netlink_port_static(&batch, fabric_host_index(ports, i));
     }
     return netlink_commit(fd, &batch, err);

@@ -135,6 +135,8 @@ void netlink_veth(struct netlink_batch *batch, const struct netlink_veth *v)
     i->ifi_flags = v->up ? IFF_UP : 0;
     i->ifi_change = v->up ? IFF_UP : 0;
     mnl_attr_put_strz(h, IFLA_IFNAME, v->name);
+    if (v->mac)
+        mnl_attr_put(h, IFLA_ADDRESS, 6, v->mac);
     if (v->master)
         mnl_attr_put_u32(h, IFLA_MASTER, v->master);
     if (v->mtu)
@@ -188,7 +190,7 @@ void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac)
     finish(batch, h);
 }
 
-void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t master, uint16_t mtu)
+void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t master, const uint8_t mac[6], uint16_t mtu)
 {
     struct nlmsghdr *h;
 
@@ -196,6 +198,7 @@ void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t maste
     h = raise(batch, index);
     if (!h)
         return;
+    mnl_attr_put(h, IFLA_ADDRESS, 6, mac);
     mnl_attr_put_u32(h, IFLA_MASTER, master);
     if (mtu)
         mnl_attr_put_u32(h, IFLA_MTU, mtu);
@@ -318,8 +321,11 @@ void netlink_neighbour_remove(struct netlink_batch *batch, uint32_t index, const
 
 void netlink_fdb(struct netlink_batch *batch, uint32_t index, const uint8_t mac[6])
 {
-    struct ndmsg n = {
-        .ndm_family = AF_BRIDGE, .ndm_ifindex = (int)index, .ndm_state = NUD_NOARP, .ndm_flags = NTF_MASTER};
+    /* As if a switch had learned it: it does not age. For a static one the kernel would go through all ports. */
+    struct ndmsg n = {.ndm_family = AF_BRIDGE,
+                      .ndm_ifindex = (int)index,
+                      .ndm_state = NUD_REACHABLE,
+                      .ndm_flags = NTF_MASTER | NTF_EXT_LEARNED};
 
     neighbour(batch, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &n, NULL, mac);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Network interfaces, addresses, routes and neighbours over rtnetlink: several requests gathered, one send, one answer
- * for all, the first failure named. Used by coracle-launcher (any thread; a batch and a socket by one thread at a time).
+ * for all, the first failure named. Used by coracle-launcher (any thread; a batch and a socket by one thread at a
+ * time).
  *
  * A socket belongs to the network namespace it was opened in, whatever the thread does later. The kernel carries out
  * every request of a batch even when an earlier one failed: after an error, delete what the batch was to make.
@@ -46,8 +47,8 @@ int netlink_open(int netns_fd, int *ret_fd, struct error **err);
 
 /* The same for netfilter's messages, which the caller makes himself. */
 int netlink_open_netfilter(int netns_fd, int *ret_fd, struct error **err);
-/* Sets the hardware address of an interface in fd's namespace. By ioctl: a request of a batch would have the change told
- * to everybody twice. */
+/* Sets the hardware address of an interface in fd's namespace. By ioctl: a request of a batch would have the change
+ * told to everybody twice. */
 int netlink_set_mac(int fd, const char *name, const uint8_t mac[6], struct error **err);
 
 /* fe80::/64 with the interface identifier of a hardware address (RFC 4291 appendix A). */
@@ -64,10 +65,11 @@ int netlink_commit(int fd, struct netlink_batch *batch, struct error **err);
 void netlink_bridge(struct netlink_batch *batch, const char *name, uint32_t index, const uint8_t mac[6], uint16_t mtu);
 
 struct netlink_veth {
-    const char *name; /* of the end in the socket's namespace */
-    uint32_t index;   /* its interface index; chosen by the caller, so that nothing need be asked */
-    uint32_t master;  /* bridge it joins, 0: none */
-    bool up;          /* raise this end */
+    const char *name;   /* of the end in the socket's namespace */
+    uint32_t index;     /* its interface index; chosen by the caller, so that nothing need be asked */
+    const uint8_t *mac; /* of that end; NULL: random */
+    uint32_t master;    /* bridge it joins, 0: none */
+    bool up;            /* raise this end */
     const char *peer_name;
     uint32_t peer_index;
     const uint8_t *peer_mac; /* NULL: random */
@@ -80,8 +82,9 @@ void netlink_veth(struct netlink_batch *batch, const struct netlink_veth *veth);
  * unchanged. */
 void netlink_up(struct netlink_batch *batch, uint32_t index, const uint8_t *mac);
 
-/* Puts an interface that exists on a bridge and raises it, silent as netlink_up(). mtu 0: unchanged. */
-void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t master, uint16_t mtu);
+/* Gives an interface that exists a hardware address, puts it on a bridge and raises it, silent as netlink_up(). mtu 0:
+ * unchanged. */
+void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t master, const uint8_t mac[6], uint16_t mtu);
 
 /* Bridge port: no learning of source addresses (they are set by netlink_fdb(), so nobody can take another's). */
 void netlink_port_static(struct netlink_batch *batch, uint32_t index);
@@ -104,7 +107,7 @@ void netlink_neighbour(struct netlink_batch *batch, uint32_t index, const struct
                        const uint8_t mac[6]);
 void netlink_neighbour_remove(struct netlink_batch *batch, uint32_t index, const struct netlink_address *address);
 
-/* A static forwarding entry of the bridge that the port index belongs to. */
+/* A forwarding entry, one that does not age, of the bridge that the port index belongs to. */
 void netlink_fdb(struct netlink_batch *batch, uint32_t index, const uint8_t mac[6]);
 
 /* Slow (15 ms): only for what no dying namespace takes along. */

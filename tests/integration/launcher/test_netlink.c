@@ -57,6 +57,25 @@ static void check_traffic(int inside, const char *to)
     BED_CHECK(netlink_stats(inside, 64, &after, NULL) == 0 && after.rx_packets >= before.rx_packets + 5);
 }
 
+/* The port's forwarding entry is one that does not age, and there is none for the port's own address. */
+static void check_entry_stays(void)
+{
+    FILE *f = popen("bridge fdb show dev v0.0", "r");
+    char line[200];
+    unsigned found = 0;
+
+    BED_CHECK(f);
+    while (fgets(line, sizeof(line), f)) {
+        if (strncmp(line, "33:33", 5) == 0 || strncmp(line, "01:00", 5) == 0)
+            continue;
+        printf("entry: %s", line);
+        BED_CHECK(strncmp(line, "02:00:00:00:00:0b ", 18) == 0 && strstr(line, "extern_learn"));
+        found++;
+    }
+    pclose(f);
+    BED_CHECK(found == 1);
+}
+
 static void test_batch(void)
 {
     struct netlink_address gw = address(AF_INET, "198.18.0.1"), in = address(AF_INET, "198.18.0.2");
@@ -72,6 +91,7 @@ static void test_batch(void)
     netlink_address(&batch, 10, &gw, 24);
     netlink_veth(&batch, &(struct netlink_veth){.name = "v0.0",
                                                 .index = 70000,
+                                                .mac = mac_a,
                                                 .master = 10,
                                                 .up = true,
                                                 .peer_name = "eth0",
@@ -83,6 +103,7 @@ static void test_batch(void)
     netlink_fdb(&batch, 70000, mac_b);
     netlink_neighbour(&batch, 10, &in, mac_b);
     commit(outside, &batch);
+    check_entry_stays();
     netlink_begin(&batch);
     netlink_up(&batch, 64, NULL);
     netlink_address(&batch, 64, &in, 24);
