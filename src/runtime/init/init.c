@@ -710,6 +710,7 @@ int main(void)
         send_failure(INIT_CONTROL_FD);
         return 1;
     }
+    mounts_ahead();
     while (!self.application && !result) {
         if (receive(INIT_CONTROL_FD, &request) <= 0)
             return 1;

@@ -38,6 +38,7 @@ struct root_state {
     int dev_fd;                           /* root of its /dev; until it is confined */
 };
 extern struct root_state root_state;
+void mounts_ahead(void); /* while there is no root yet: what does not need it */
 int set_root(int root_fd, const struct init_root *root, uint64_t *ret_mounted_ns);
 
 /* helper.c: changes the root, unmounts the old one and raises lo, in parallel */
