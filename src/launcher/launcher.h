@@ -3,8 +3,10 @@
  * The launcher's own world: what its files share. One struct launcher a process, made by main().
  *
  * Threads: the main thread owns the sockets and hands out jobs; workers carry them out, one instance's jobs one after
- * the other; the pool thread fills shells, another makes snapshots to start from; a confined thread per unpacking. `lock` guards the registry and the queues
- * and is never held over a system call that can wait. An instance's other fields belong to whoever runs its job.
+ * the other; the pool thread fills shells, another makes snapshots to start from; two take parts
+ * of starts (base/beside.h); a confined thread per unpacking.
+ * `lock` guards the registry and the queues and is never held over a system call that can wait. An instance's other
+ * fields belong to whoever runs its job.
  */
 #ifndef CORACLE_LAUNCHER_LAUNCHER_H
 #define CORACLE_LAUNCHER_LAUNCHER_H
@@ -27,6 +29,7 @@ enum {
     REGISTRY_BUCKETS = 1024,
 };
 
+struct beside;
 struct pool;
 struct uplink;
 struct templates;
@@ -53,6 +56,7 @@ struct launcher {
     struct pool *pool;
     struct templates *templates;
     struct host *host;
+    struct beside *beside;      /* threads that take a part of a start; NULL: none to be had */
     struct uplink *uplink;      /* NULL: not configured */
     int own_netns_fd;           /* where the launcher was started */
     struct slots uids, numbers; /* uid ranges; names of host interfaces */

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/beside.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/files.h"
@@ -32,6 +33,8 @@
 /* malloc's: one arena, since more would only spread a few small objects over more pages; given back early, since a
  * burst of plans should not stay resident. */
 enum { ARENAS = 1, TRIM_BYTES = 64 * 1024 };
+
+enum { BESIDE_THREADS = 2 }; /* one start has two parts to give away */
 
 /* RUN or STATE: the daemon may add files of its own (group), but with the sticky bit not touch root's. */
 static int open_top(const char *path, gid_t gid, int *ret_fd, struct error **err)
@@ -160,6 +163,8 @@ static int serve(struct launcher *l, struct error **err)
     if (r == 0)
         r = narrow(err);
     if (r == 0) {
+        l->beside = beside_open(BESIDE_THREADS);
+        runtime_use_beside(l->runtime, l->beside);
         host_begin(l);
         r = workers_start(l, err);
     }
@@ -175,6 +180,8 @@ static int serve(struct launcher *l, struct error **err)
     host_end(l);
     wait_confined(l);
     instances_close(l);
+    runtime_use_beside(l->runtime, NULL);
+    beside_close(l->beside);
     return r;
 }
 

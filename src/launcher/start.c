@@ -152,18 +152,33 @@ static int open_folder(struct start *s, struct error **err)
     return r;
 }
 
-static int open_files(struct start *s, struct error **err)
+static void run_files(void *context)
 {
-    uint64_t begin = monotonic_ns();
-    int r;
+    struct start *s = context;
+    struct files_work *f = &s->files;
 
-    r = open_logs(s, err);
-    if (r < 0)
-        return r;
-    if (s->exit_fd < 0)
-        r = instance_files_open(s->dir, &s->exit_fd, &s->listen_fd, err);
-    steps_add(&s->steps, "files", begin, monotonic_ns());
-    return r;
+    f->begin_ns = monotonic_ns();
+    f->result = open_logs(s, &f->err);
+    if (f->result == 0 && s->exit_fd < 0)
+        f->result = instance_files_open(s->dir, &s->exit_fd, &s->listen_fd, &f->err);
+    f->end_ns = monotonic_ns();
+}
+
+/* On another thread, if there is something to make: a warm shell brings its files. */
+static void begin_files(struct start *s)
+{
+    beside_begin(s->prepared ? NULL : s->l->beside, &s->files.work, run_files, s);
+}
+
+static int end_files(struct start *s, struct error **err)
+{
+    struct files_work *f = &s->files;
+
+    beside_end(s->prepared ? NULL : s->l->beside, &f->work);
+    steps_add(&s->steps, "files", f->begin_ns, f->end_ns);
+    if (f->result < 0 && err)
+        *err = take_ptr(f->err);
+    return f->result;
 }
 
 /* Numbers and, from the pool or to be made, the shell they belong to. */
@@ -227,6 +242,13 @@ static int write_first_record(struct start *s, struct error **err)
     return r;
 }
 
+/* After a failure elsewhere: what was begun is over, its own failure nobody's concern. */
+static void drop_files(struct start *s)
+{
+    beside_drop(s->prepared ? NULL : s->l->beside, &s->files.work);
+    error_free(take_ptr(s->files.err));
+}
+
 static int give_addresses(struct start *s, struct error **err)
 {
     uint64_t begin = monotonic_ns();
@@ -272,6 +294,7 @@ static void undo(struct start *s)
     struct instance *i = s->i;
     bool clean = true;
 
+    drop_files(s);
     warm_shell_drop_folder(s->l, &s->shell);
     warm_shell_drop_logs(s->l, &s->shell);
     if (i->container) {
@@ -318,12 +341,14 @@ static int build(struct start *s, struct error **err)
     if (r == 0)
         r = write_first_record(s, err);
     steps_add(&s->steps, "record", begin, monotonic_ns());
+    if (r == 0)
+        begin_files(s);
     if (r == 0 && !s->prepared)
         r = s->ops->make_cold(s, err);
     if (r == 0)
         r = give_addresses(s, err);
     if (r == 0)
-        r = open_files(s, err);
+        r = end_files(s, err);
     if (r == 0)
         r = start_check_cancelled(s, err);
     return r < 0 ? r : start_application(s, err);

@@ -6,6 +6,7 @@
 #ifndef CORACLE_LAUNCHER_START_H
 #define CORACLE_LAUNCHER_START_H
 
+#include "base/beside.h"
 #include "launcher/instance.h"
 #include "launcher/pool.h"
 
@@ -40,6 +41,12 @@ struct start {
     struct warm_shell shell; /* .shell or .machine: ours until it became i->container; log files until they are kept */
     int snapshot_fd;         /* a machine's guest comes from it, -1: from its image */
     int dir, log_fds[2], exit_fd, listen_fd;
+    struct files_work { /* the opening of those but dir, beside what else a cold start makes */
+        struct beside_work work;
+        uint64_t begin_ns, end_ns;
+        int result;
+        struct error *err;
+    } files;
     struct steps steps;
 };
 

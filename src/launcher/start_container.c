@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is a container's own in a start (start.h): a shell with its root, veth pairs, the application's exec. */
+#include <errno.h>
+
 #include "base/cleanup.h"
 #include "launcher/start.h"
 
@@ -15,23 +17,39 @@ static bool take_prepared(struct start *s)
     return true;
 }
 
-static int make_cold(struct start *s, struct error **err)
+/* The root is built by another thread while this one makes the namespaces: none needs the other until both are there.
+ */
+static int make_shell(struct start *s, struct error **err)
 {
     struct instance *i = s->i;
     struct shell **shell = &s->shell.shell;
+    uint32_t uid_base = UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT;
+    struct root_work *root = root_begin(s->l->runtime, uid_base, &s->plan->root, s->dir);
     int r;
 
-    r = shell_create(s->l->runtime, i->id, UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT, shell, &s->steps, err);
+    if (!root)
+        return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a root");
+    r = shell_create(s->l->runtime, i->id, uid_base, shell, &s->steps, err);
     if (r == 0)
         r = start_check_cancelled(s, err);
     if (r == 0)
-        r = shell_set_root(*shell, &s->plan->root, s->dir, &s->steps, err);
+        return shell_take_root(*shell, root, &s->steps, err);
+    root_drop(root);
+    return r;
+}
+
+static int make_cold(struct start *s, struct error **err)
+{
+    struct instance *i = s->i;
+    int r = make_shell(s, err);
+
     if (r < 0)
         return r;
     /* the init mounts the root while the interfaces are made here */
     uint64_t begin = monotonic_ns();
     i->ports.count = (uint32_t)s->plan->nic_count;
-    r = fabric_wire(s->l->fabric, &i->ports, shell_netns_fd(*shell), s->plan->nics, &s->shell.netns_socket, err);
+    r = fabric_wire(s->l->fabric, &i->ports, shell_netns_fd(s->shell.shell), s->plan->nics, &s->shell.netns_socket,
+                    err);
     if (r < 0)
         i->ports.count = 0; /* nothing is attached */
     steps_add(&s->steps, "veth", begin, monotonic_ns());

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stddef.h>
 
+#include "base/beside.h"
 #include "runtime/cgroup.h"
 #include "runtime/init/protocol.h"
 #include "runtime/machine.h"
@@ -21,6 +22,7 @@ struct runtime {
     struct cgroups cgroups;
     int layers_fd;                     /* own duplicate */
     int proc_fd;                       /* the host's /proc */
+    int home_mounts_fd;                /* the mount namespace every thread comes back to */
     int init_fd;                       /* sealed memfd, executable but not readable by a container */
     int monitor_fds[MACHINE_PROGRAMS]; /* sealed memfds of the monitors, -1: not installed */
     int void_fds[VOID_NAMESPACES];     /* namespaces of all monitors (void.c) */
@@ -36,8 +38,9 @@ struct runtime {
     char *resolv_conf;
     struct sock_filter *filter;
     uint32_t filter_count;
-    bool reset_oom_score; /* the launcher's own score is not 0 */
-    pthread_mutex_t lock; /* guards the cache */
+    struct beside *beside; /* borrowed; NULL: everything is done by the calling thread */
+    bool reset_oom_score;  /* the launcher's own score is not 0 */
+    pthread_mutex_t lock;  /* guards the cache */
     struct idmap_entry {
         uint32_t uid_base; /* 0: free */
         int fd;            /* user namespace that maps the image range to uid_base */
@@ -118,9 +121,12 @@ int spawn_prepare_thread(void);
 struct root_mounts {
     int root_fd;     /* detached; to be sent to the init */
     int writable_fd; /* detached tmpfs to be kept, -1: none or already in place */
+    bool read_only;
 };
 int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
                struct root_mounts *ret_mounts, struct steps *steps, struct error **err);
+/* The result of root_begin(), which is gone afterwards. */
+int root_end(struct root_work *work, struct root_mounts *ret_mounts, struct steps *steps, struct error **err);
 int root_keep_writable(int writable_fd, int instance_dirfd, struct error **err);
 int root_resize_writable(int instance_dirfd, uint64_t bytes, struct error **err);
 

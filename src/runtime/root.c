@@ -294,11 +294,10 @@ static int overlay_by_path(const struct overlay *overlay)
 /* For kernels before 6.13. The writable layer is attached there for a moment, so a detached clone replaces it. */
 static int overlay_in_stem(struct runtime *runtime, struct overlay *overlay)
 {
-    auto_fd int host = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
     int fd, clone = -1, result = spawn_prepare_thread();
 
-    if (result || host < 0)
-        return result ? result : -errno;
+    if (result)
+        return result;
     if (setns(runtime->stem_fd, CLONE_NEWNS))
         return -errno;
     if (unshare(CLONE_NEWNS)) {
@@ -314,7 +313,7 @@ static int overlay_in_stem(struct runtime *runtime, struct overlay *overlay)
             }
         }
     }
-    if (setns(host, CLONE_NEWNS))
+    if (setns(runtime->home_mounts_fd, CLONE_NEWNS))
         abort(); /* as in spawn.c */
     if (clone >= 0) {
         close(overlay->writable_fd);
@@ -363,6 +362,14 @@ static int add_layers(struct runtime *runtime, uint32_t uid_base, const struct p
     return 0;
 }
 
+/* The overlay has clones of its own. That of a detached mount's last close waits for an RCU grace period, which nothing
+ * here needs to. */
+static void drop_layers(struct runtime *runtime, struct overlay *overlay)
+{
+    while (overlay->lower_count)
+        beside_close_fd(runtime->beside, overlay->lower[--overlay->lower_count]);
+}
+
 /* A tmpfs that cannot hold user.overlay.* (before Linux 6.6) needs an overlay marked trusted.overlay.*, and the layers
  * are marked user.overlay.*: so they are merged by a read-only overlay of their own first. */
 static int merge_layers(struct runtime *runtime, struct overlay *overlay, struct error **err)
@@ -375,8 +382,7 @@ static int merge_layers(struct runtime *runtime, struct overlay *overlay, struct
     fd = make_overlay(runtime, &lower, err);
     if (fd < 0)
         return fd;
-    while (overlay->lower_count)
-        close(overlay->lower[--overlay->lower_count]);
+    drop_layers(runtime, overlay);
     overlay->lower[overlay->lower_count++] = fd;
     return 0;
 }
@@ -424,14 +430,85 @@ int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_roo
         root_fd = build_overlay(runtime, uid_base, root, instance_dirfd, &overlay, &fresh, err);
         result = root_fd < 0 ? root_fd : 0;
     }
-    while (overlay.lower_count)
-        close(overlay.lower[--overlay.lower_count]);
+    drop_layers(runtime, &overlay);
     if (!result)
         steps_add(steps, "overlay", cloned, monotonic_ns());
     if (result || !fresh)
         overlay.writable_fd = close_fd(overlay.writable_fd);
     if (result)
         return result;
-    *ret_mounts = (struct root_mounts){root_fd, overlay.writable_fd};
+    *ret_mounts = (struct root_mounts){root_fd, overlay.writable_fd, root->read_only};
     return 0;
+}
+
+/* ---- beside the making of a shell ---- */
+
+struct root_work {
+    struct runtime *runtime;
+    struct beside_work work;
+    uint32_t uid_base;
+    const struct plan_root *root; /* borrowed */
+    int instance_dirfd;           /* borrowed */
+    struct root_mounts mounts;
+    struct steps steps;
+    struct error *err;
+    int result;
+};
+
+static void run_root_work(void *context)
+{
+    struct root_work *w = context;
+
+    w->result = root_build(w->runtime, w->uid_base, w->root, w->instance_dirfd, &w->mounts, &w->steps, &w->err);
+}
+
+struct root_work *root_begin(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root,
+                             int instance_dirfd)
+{
+    struct root_work *w = calloc(1, sizeof(*w));
+
+    if (!w)
+        return NULL;
+    *w = (struct root_work){.runtime = runtime,
+                            .uid_base = uid_base,
+                            .root = root,
+                            .instance_dirfd = instance_dirfd,
+                            .mounts = {-1, -1, false}};
+    beside_begin(runtime->beside, &w->work, run_root_work, w);
+    return w;
+}
+
+static void root_work_free(struct root_work *w)
+{
+    beside_close_fd(w->runtime->beside, w->mounts.root_fd);
+    beside_close_fd(w->runtime->beside, w->mounts.writable_fd);
+    error_free(w->err);
+    free(w);
+}
+
+int root_end(struct root_work *w, struct root_mounts *ret_mounts, struct steps *steps, struct error **err)
+{
+    int result;
+
+    beside_end(w->runtime->beside, &w->work);
+    for (size_t i = 0; i < w->steps.count; i++)
+        steps_add(steps, w->steps.list[i].name, w->steps.list[i].start_ns,
+                  w->steps.list[i].start_ns + w->steps.list[i].duration_ns);
+    result = w->result;
+    if (result && err)
+        *err = take_ptr(w->err);
+    if (!result) {
+        *ret_mounts = w->mounts;
+        w->mounts = (struct root_mounts){-1, -1, false};
+    }
+    root_work_free(w);
+    return result;
+}
+
+void root_drop(struct root_work *w)
+{
+    if (!w)
+        return;
+    beside_drop(w->runtime->beside, &w->work);
+    root_work_free(w);
 }

@@ -142,7 +142,8 @@ static int open_shared(struct runtime *runtime, const struct runtime_config *con
 
     runtime->layers_fd = fcntl(config->layers_dirfd, F_DUPFD_CLOEXEC, 3);
     runtime->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (runtime->layers_fd < 0 || runtime->proc_fd < 0 || copy_texts(runtime, config))
+    runtime->home_mounts_fd = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (runtime->layers_fd < 0 || runtime->proc_fd < 0 || runtime->home_mounts_fd < 0 || copy_texts(runtime, config))
         return error_set_errno(err, errno, "INTERNAL", "the runtime's directories cannot be opened");
     result = program_load(config->init_path, "coracle-init", &runtime->init_fd, err);
     if (!result && spawn_reserve(runtime) < 0)
@@ -171,6 +172,7 @@ int runtime_open(const struct runtime_config *config, struct runtime **ret_runti
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for the runtime");
     *runtime = (struct runtime){.layers_fd = -1,
                                 .proc_fd = -1,
+                                .home_mounts_fd = -1,
                                 .init_fd = -1,
                                 .stem_fd = -1,
                                 .void_mounts_fd = -1,
@@ -211,6 +213,7 @@ void runtime_close(struct runtime *runtime)
     cgroups_close(&runtime->cgroups);
     close_fd(runtime->layers_fd);
     close_fd(runtime->proc_fd);
+    close_fd(runtime->home_mounts_fd);
     close_fd(runtime->init_fd);
     for (int i = 0; i < MACHINE_PROGRAMS; i++)
         close_fd(runtime->monitor_fds[i]);
@@ -224,6 +227,11 @@ void runtime_close(struct runtime *runtime)
     free(runtime->label);
     free(runtime->resolv_conf);
     free(runtime);
+}
+
+void runtime_use_beside(struct runtime *runtime, struct beside *beside)
+{
+    runtime->beside = beside;
 }
 
 void runtime_facts(const struct runtime *runtime, struct runtime_facts *ret_facts)

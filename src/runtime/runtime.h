@@ -71,10 +71,14 @@ int runtime_open(const struct runtime_config *config, struct runtime **ret_runti
 void runtime_close(struct runtime *runtime); /* accepts NULL; containers live on, shells must be gone */
 void runtime_facts(const struct runtime *runtime, struct runtime_facts *ret_facts);
 
-/* LIMIT_NOT_ENFORCEABLE when a limit asked for needs a controller or device this host lacks, INSUFFICIENT_RESOURCES when
- * it is beyond what the host has. Also done by
- * shell_start() and container_update(); here so that a plan is refused before anything is made. */
+/* LIMIT_NOT_ENFORCEABLE when a limit asked for needs a controller or device this host lacks, INSUFFICIENT_RESOURCES
+ * when it is beyond what the host has. Also done by shell_start() and container_update(); here so that a plan is
+ * refused before anything is made. */
 int runtime_check_limits(const struct runtime *runtime, const struct limits *limits, struct error **err);
+
+/* Threads that may take a part of the work (root_begin()); borrowed. Set once, before other threads use the library. */
+struct beside;
+void runtime_use_beside(struct runtime *runtime, struct beside *beside);
 
 /* Called on the thread that waits, when a wait for something an image may make hang becomes a long one, and when it is
  * over. Set once, before other threads use the library; NULL: nobody is told. */
@@ -113,7 +117,20 @@ void shell_expect(struct shell *shell, const char *program);
 int shell_set_root(struct shell *shell, const struct plan_root *root, int instance_dirfd, struct steps *steps,
                    struct error **err);
 
-/* Memory and pids in force beforehand (a pool's shell has the host's defaults): shell_start() sets only what differs. */
+/*
+ * The same in two halves: the root is built beside what the caller does meanwhile, the shell's own making for instance.
+ * root_begin(): root and instance_dirfd are borrowed until one of the others is called; NULL: no memory.
+ * shell_take_root(): the work is gone afterwards, whatever the result. root_drop(): for a shell that could not be made;
+ * accepts NULL.
+ */
+struct root_work;
+struct root_work *root_begin(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root,
+                             int instance_dirfd);
+int shell_take_root(struct shell *shell, struct root_work *work, struct steps *steps, struct error **err);
+void root_drop(struct root_work *work);
+
+/* Memory and pids in force beforehand (a pool's shell has the host's defaults): shell_start() sets only what differs.
+ */
 int shell_preset(struct shell *shell, const struct limits *limits, struct error **err);
 
 /* Waits until everything sent so far is done; the error of shell_set_root()'s second half comes out here. */

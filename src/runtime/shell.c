@@ -137,24 +137,37 @@ static int send_root(struct shell *shell, int root_fd, bool read_only)
     return channel_send(shell->control_fd, message.data, message.length, &root_fd, 1);
 }
 
+static int give_root(struct shell *shell, const struct root_mounts *mounts, struct error **err)
+{
+    auto_fd int root_fd = mounts->root_fd;
+    int result;
+
+    shell->writable_fd = mounts->writable_fd;
+    shell->read_only = mounts->read_only;
+    spawn_settle(shell);
+    result = send_root(shell, root_fd, mounts->read_only);
+    shell->program = NULL;
+    if (result)
+        return error_set_errno(err, -result, "START_FAILED", "the container's init ended early");
+    shell->pending++;
+    return 0;
+}
+
 int shell_set_root(struct shell *shell, const struct plan_root *root, int instance_dirfd, struct steps *steps,
                    struct error **err)
 {
     struct root_mounts mounts;
     int result = root_build(shell->runtime, shell->uid_base, root, instance_dirfd, &mounts, steps, err);
 
-    if (result)
-        return result;
-    auto_fd int root_fd = mounts.root_fd;
-    shell->writable_fd = mounts.writable_fd;
-    shell->read_only = root->read_only;
-    spawn_settle(shell);
-    result = send_root(shell, root_fd, root->read_only);
-    shell->program = NULL;
-    if (result)
-        return error_set_errno(err, -result, "START_FAILED", "the container's init ended early");
-    shell->pending++;
-    return 0;
+    return result ? result : give_root(shell, &mounts, err);
+}
+
+int shell_take_root(struct shell *shell, struct root_work *work, struct steps *steps, struct error **err)
+{
+    struct root_mounts mounts;
+    int result = root_end(work, &mounts, steps, err);
+
+    return result ? result : give_root(shell, &mounts, err);
 }
 
 void shell_expect(struct shell *shell, const char *program)

@@ -249,13 +249,9 @@ static long clone_blocked(uint32_t owner, struct clone_args *args, void (*run)(c
 long spawn_clone(const struct runtime *runtime, const struct spawn_place *place, struct clone_args *args,
                  void (*run)(const void *), const void *arguments, struct error **err)
 {
-    auto_fd int host = open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    int result;
+    int result = cgroup_enter(&runtime->cgroups, place->tag, place->controllers, err);
     long pid;
 
-    if (host < 0)
-        return error_set_errno(err, errno, "START_FAILED", "/proc/thread-self/ns/mnt: cannot be opened");
-    result = cgroup_enter(&runtime->cgroups, place->tag, place->controllers, err);
     if (result)
         return result;
     if (place->mounts_fd >= 0 && setns(place->mounts_fd, CLONE_NEWNS)) {
@@ -264,7 +260,7 @@ long spawn_clone(const struct runtime *runtime, const struct spawn_place *place,
         return error_set_errno(err, result, "START_FAILED", "the stem mount namespace cannot be entered");
     }
     pid = clone_blocked(place->owner, args, run, arguments);
-    if (place->mounts_fd >= 0 && setns(host, CLONE_NEWNS))
+    if (place->mounts_fd >= 0 && setns(runtime->home_mounts_fd, CLONE_NEWNS))
         abort(); /* a thread that stays in the stem would resolve every path wrongly */
     cgroup_leave(&runtime->cgroups, place->controllers);
     if (pid < 0) {

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The small tools of src/base: byte buffers and their JSON, string maps, "did you mean", string vectors. */
+/* The small tools of src/base: byte buffers and their JSON, string maps, "did you mean", string vectors, work beside.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/beside.h"
 #include "base/buffer.h"
 #include "base/strmap.h"
 #include "base/strv.h"
@@ -119,12 +125,111 @@ static void test_vectors(void **state)
     strv_free(NULL);
 }
 
+struct errand {
+    int pipe[2];
+    unsigned ran;
+    pthread_t by;
+};
+
+/* Returns when somebody writes to the pipe, so that who began it decides when it is over. */
+static void run_errand(void *context)
+{
+    struct errand *e = context;
+    char byte;
+
+    assert_int_equal(read(e->pipe[0], &byte, 1), 1);
+    e->by = pthread_self();
+    e->ran++;
+}
+
+static void errand_init(struct errand *e)
+{
+    *e = (struct errand){.ran = 0};
+    assert_int_equal(pipe2(e->pipe, O_CLOEXEC), 0);
+}
+
+static void errand_clear(struct errand *e)
+{
+    close(e->pipe[0]);
+    close(e->pipe[1]);
+}
+
+/* Two threads, both busy: the third piece of work is run by whoever needs it; a dropped one never. */
+static void test_work_beside(void **state)
+{
+    struct beside *b = beside_open(2);
+    struct beside_work works[4] = {{0}}, none = {0};
+    struct errand errands[4];
+
+    assert_non_null(b);
+    for (int i = 0; i < 4; i++) {
+        errand_init(&errands[i]);
+        beside_begin(b, &works[i], run_errand, &errands[i]);
+    }
+    while (__atomic_load_n(&works[1].state, __ATOMIC_RELAXED) != BESIDE_BEGUN)
+        usleep(1000);
+    assert_false(beside_drop(b, &works[3]));
+    assert_int_equal(write(errands[2].pipe[1], "x", 1), 1);
+    beside_end(b, &works[2]);
+    assert_true(errands[2].ran == 1 && pthread_equal(errands[2].by, pthread_self()));
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(write(errands[i].pipe[1], "x", 1), 1);
+    beside_end(b, &works[0]);
+    assert_true(beside_drop(b, &works[1]));
+    assert_false(pthread_equal(errands[0].by, pthread_self()));
+    assert_true(errands[0].ran == 1 && errands[1].ran == 1 && errands[3].ran == 0);
+    beside_end(b, &works[0]); /* again: nothing happens */
+    beside_end(b, &none);
+    assert_int_equal(errands[0].ran, 1);
+    beside_close(b);
+    for (int i = 0; i < 4; i++)
+        errand_clear(&errands[i]);
+}
+
+static void test_beside_without_threads(void **state)
+{
+    struct beside_work work = {0};
+    struct errand errand;
+
+    errand_init(&errand);
+    beside_begin(NULL, &work, run_errand, &errand);
+    assert_false(beside_drop(NULL, &work));
+    beside_begin(NULL, &work, run_errand, &errand);
+    assert_int_equal(write(errand.pipe[1], "x", 1), 1);
+    beside_end(NULL, &work);
+    assert_int_equal(errand.ran, 1);
+    errand_clear(&errand);
+}
+
+/* More than may wait: all are closed, each once. */
+static void test_close_beside(void **state)
+{
+    enum { MANY = 600 };
+    struct beside *b = beside_open(1);
+    static int list[MANY];
+
+    assert_non_null(b);
+    for (int i = 0; i < MANY; i++)
+        list[i] = fcntl(0, F_DUPFD_CLOEXEC, 100);
+    for (int i = 0; i < MANY; i++)
+        beside_close_fd(i % 7 ? b : NULL, list[i]);
+    beside_close_fd(b, -1);
+    beside_close(b);
+    for (int i = 0; i < MANY; i++)
+        assert_true(fcntl(list[i], F_GETFD) < 0 && errno == EBADF);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json_strings), cmocka_unit_test(test_numbers_and_times),
-        cmocka_unit_test(test_map_property), cmocka_unit_test(test_suggestions),
+        cmocka_unit_test(test_json_strings),
+        cmocka_unit_test(test_numbers_and_times),
+        cmocka_unit_test(test_map_property),
+        cmocka_unit_test(test_suggestions),
         cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_work_beside),
+        cmocka_unit_test(test_beside_without_threads),
+        cmocka_unit_test(test_close_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

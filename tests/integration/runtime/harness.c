@@ -21,7 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/beside.h"
 #include "base/cleanup.h"
+
+enum { BESIDE_THREADS = 2 };
 
 struct harness harness;
 static unsigned next_number;
@@ -130,6 +133,8 @@ void harness_open(void)
         fprintf(stderr, "runtime_open: %s\n", error_text(err, text, sizeof(text)));
         exit(1);
     }
+    harness.beside = beside_open(BESIDE_THREADS);
+    runtime_use_beside(harness.runtime, harness.beside);
     runtime_facts(harness.runtime, &harness.facts);
     if (!harness.facts.user_namespaces || !harness.facts.idmapped_mounts) {
         fprintf(stderr, "skipped: no user namespaces or idmapped mounts here\n");
@@ -166,6 +171,7 @@ static int remove_parents(void)
 
 void harness_close(void)
 {
+    beside_close(harness.beside);
     runtime_close(harness.runtime);
     close(harness.layers_fd);
     umount2(harness.base, MNT_DETACH);
@@ -207,13 +213,14 @@ void run_init(struct run *run, ...)
 
 int run_create(struct run *run)
 {
+    run->root = root_begin(harness.runtime, run->uid_base, &run->plan.root, run->instance_fd);
     return shell_create(harness.runtime, run->tag, run->uid_base, &run->shell, &run->steps, &run->err);
 }
 
 int run_root(struct run *run)
 {
     run->rooted = true;
-    return shell_set_root(run->shell, &run->plan.root, run->instance_fd, &run->steps, &run->err);
+    return shell_take_root(run->shell, take_ptr(run->root), &run->steps, &run->err);
 }
 
 static int make_listener(const struct run *run)
@@ -309,6 +316,8 @@ int run_end(struct run *run)
         result = container_destroy(run->container, run->err ? NULL : &run->err);
     if (run->shell)
         result = shell_destroy(run->shell, run->err ? NULL : &run->err);
+    root_drop(run->root);
+    run->root = NULL;
     run->container = NULL;
     run->shell = NULL;
     run->rooted = false;
@@ -416,6 +425,9 @@ unsigned count_netns(void)
 
 void count_resources(struct counts *ret)
 {
+    beside_close(harness.beside); /* what it is still to close */
+    harness.beside = beside_open(BESIDE_THREADS);
+    runtime_use_beside(harness.runtime, harness.beside);
     own_cgroups = 0;
     nftw("/sys/fs/cgroup", count_one, 32, FTW_PHYS);
     ret->mounts = count_mounts();

@@ -16,6 +16,7 @@ struct harness {
     char base[64]; /* temporary directory: layers/, instances/ */
     int layers_fd;
     struct runtime *runtime;
+    struct beside *beside; /* as the launcher has it */
     struct runtime_facts facts;
 };
 extern struct harness harness;
@@ -34,6 +35,7 @@ struct run {
     struct launch_plan plan; /* filled by run_init(), changed at will */
     char *argv[16], *env[8];
     struct shell *shell;
+    struct root_work *root; /* begun, not taken yet */
     struct container *container;
     struct steps steps;
     int instance_fd;
@@ -48,7 +50,7 @@ struct run {
 
 /* A plan of the guest with these arguments (NULL-terminated), read-only, layer 1. */
 void run_init(struct run *run, ...) __attribute__((sentinel));
-int run_create(struct run *run); /* shell_create */
+int run_create(struct run *run); /* root_begin, shell_create */
 int run_root(struct run *run);
 int run_start(struct run *run);  /* all three that are missing */
 void run_wait(struct run *run);  /* until it ended: output, exit */
