@@ -164,8 +164,8 @@ static void run_files(void *context)
     f->end_ns = monotonic_ns();
 }
 
-/* On another thread, if there is something to make: a warm shell brings its files. */
-static void begin_files(struct start *s)
+/* A warm shell brings its files: nothing that another thread should be woken for. */
+void start_begin_files(struct start *s)
 {
     beside_begin(s->prepared ? NULL : s->l->beside, &s->files.work, run_files, s);
 }
@@ -341,9 +341,9 @@ static int build(struct start *s, struct error **err)
     if (r == 0)
         r = write_first_record(s, err);
     steps_add(&s->steps, "record", begin, monotonic_ns());
-    if (r == 0)
-        begin_files(s);
-    if (r == 0 && !s->prepared)
+    if (r == 0 && s->prepared)
+        start_begin_files(s);
+    else if (r == 0)
         r = s->ops->make_cold(s, err);
     if (r == 0)
         r = give_addresses(s, err);

@@ -17,7 +17,8 @@ struct start;
 struct start_ops {
     /* A prepared shell of the plan's kind becomes this start's: uid range, ports, spare logs, origin. False: none. */
     bool (*take_prepared)(struct start *s);
-    /* Without one: makes the shell and its wires; numbers are taken, i->ports.count is 0 and set here. */
+    /* Without one: makes the shell and its wires; numbers are taken, i->ports.count is 0 and set here. Calls
+     * start_begin_files(). */
     int (*make_cold)(struct start *s, struct error **err);
     /* Announces the plan's addresses and gives them to the instance as far as the platform does that. */
     int (*give_addresses)(struct start *s, struct error **err);
@@ -50,6 +51,8 @@ struct start {
     struct steps steps;
 };
 
+/* Opens the files beside: called once, when the caller has begun what is needed earlier. */
+void start_begin_files(struct start *s);
 int start_check_cancelled(const struct start *s, struct error **err);
 /* errno as an error that says what was being done. */
 int start_failed(struct error **err, const char *what);

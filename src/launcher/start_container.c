@@ -29,6 +29,7 @@ static int make_shell(struct start *s, struct error **err)
 
     if (!root)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a root");
+    start_begin_files(s);
     r = shell_create(s->l->runtime, i->id, uid_base, shell, &s->steps, err);
     if (r == 0)
         r = start_check_cancelled(s, err);

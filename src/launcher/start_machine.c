@@ -33,6 +33,7 @@ static int make_cold(struct start *s, struct error **err)
     struct machine_kind kind;
     int r;
 
+    start_begin_files(s);
     machine_kind_of(s->plan, &kind);
     r = machine_prepare(s->l, &kind, i->id, UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT, &s->plan->limits,
                         &s->shell.machine, &s->steps, err);

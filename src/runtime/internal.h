@@ -108,7 +108,8 @@ int spawn_init(struct shell *shell, struct steps *steps, struct error **err);
 int spawn_reserve(struct runtime *runtime);
 /* A descriptor that children take with them; all of them while the runtime is opened, when numbers are low. */
 void spawn_keep(struct runtime *runtime, int fd);
-/* Gives the shell's place back, as soon as its child no longer needs it. */
+/* Gives the shell's place back, when its child no longer needs it: waits if need be, so best called when other things
+ * were done meanwhile. The end of the child is seen on the control socket only afterwards. */
 void spawn_settle(struct shell *shell);
 /* A user namespace that maps [inside, +RUNTIME_ID_COUNT) to [outside, ...): an fd, to be closed by the caller. */
 int spawn_idmap_namespace(const struct runtime *runtime, uint32_t inside, uint32_t outside);
@@ -122,6 +123,7 @@ struct root_mounts {
     int root_fd;     /* detached; to be sent to the init */
     int writable_fd; /* detached tmpfs to be kept, -1: none or already in place */
     bool read_only;
+    uint32_t masks_present; /* stem_masks_present(): 20 lookups, best made beside */
 };
 int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root, int instance_dirfd,
                struct root_mounts *ret_mounts, struct steps *steps, struct error **err);

@@ -437,11 +437,16 @@ int root_build(struct runtime *runtime, uint32_t uid_base, const struct plan_roo
         overlay.writable_fd = close_fd(overlay.writable_fd);
     if (result)
         return result;
-    *ret_mounts = (struct root_mounts){root_fd, overlay.writable_fd, root->read_only};
+    *ret_mounts = (struct root_mounts){.root_fd = root_fd,
+                                       .writable_fd = overlay.writable_fd,
+                                       .read_only = root->read_only,
+                                       .masks_present = stem_masks_present(runtime)};
     return 0;
 }
 
 /* ---- beside the making of a shell ---- */
+
+#define NO_MOUNTS ((struct root_mounts){.root_fd = -1, .writable_fd = -1})
 
 struct root_work {
     struct runtime *runtime;
@@ -469,11 +474,8 @@ struct root_work *root_begin(struct runtime *runtime, uint32_t uid_base, const s
 
     if (!w)
         return NULL;
-    *w = (struct root_work){.runtime = runtime,
-                            .uid_base = uid_base,
-                            .root = root,
-                            .instance_dirfd = instance_dirfd,
-                            .mounts = {-1, -1, false}};
+    *w = (struct root_work){
+        .runtime = runtime, .uid_base = uid_base, .root = root, .instance_dirfd = instance_dirfd, .mounts = NO_MOUNTS};
     beside_begin(runtime->beside, &w->work, run_root_work, w);
     return w;
 }
@@ -499,7 +501,7 @@ int root_end(struct root_work *w, struct root_mounts *ret_mounts, struct steps *
         *err = take_ptr(w->err);
     if (!result) {
         *ret_mounts = w->mounts;
-        w->mounts = (struct root_mounts){-1, -1, false};
+        w->mounts = NO_MOUNTS;
     }
     root_work_free(w);
     return result;

@@ -113,7 +113,7 @@ static uint64_t container_bounding(void)
     return capability_allowed_set() | 1u << CAP_SETPCAP | 1u << CAP_SYS_ADMIN;
 }
 
-static int send_root(struct shell *shell, int root_fd, bool read_only)
+static int send_root(struct shell *shell, int root_fd, const struct root_mounts *mounts)
 {
     const struct runtime *runtime = shell->runtime;
     size_t filter_bytes = runtime->filter_count * sizeof(struct sock_filter);
@@ -121,11 +121,11 @@ static int send_root(struct shell *shell, int root_fd, bool read_only)
     auto_buffer struct buffer message = {0};
     struct init_root root = {
         .header = {INIT_PROTOCOL, INIT_ROOT, (uint32_t)(sizeof(root) + filter_bytes + program_bytes)},
-        .flags = (read_only ? INIT_ROOT_READ_ONLY : 0) | (runtime->resolv_conf ? INIT_ROOT_RESOLV : 0),
+        .flags = (mounts->read_only ? INIT_ROOT_READ_ONLY : 0) | (runtime->resolv_conf ? INIT_ROOT_RESOLV : 0),
         .landlock_abi = (uint32_t)runtime->facts.landlock_abi,
         .bounding = container_bounding(),
         .filter_count = runtime->filter_count,
-        .present = stem_masks_present(runtime),
+        .present = mounts->masks_present,
         .program_size = (uint32_t)program_bytes,
     };
 
@@ -144,8 +144,7 @@ static int give_root(struct shell *shell, const struct root_mounts *mounts, stru
 
     shell->writable_fd = mounts->writable_fd;
     shell->read_only = mounts->read_only;
-    spawn_settle(shell);
-    result = send_root(shell, root_fd, mounts->read_only);
+    result = send_root(shell, root_fd, mounts);
     shell->program = NULL;
     if (result)
         return error_set_errno(err, -result, "START_FAILED", "the container's init ended early");
@@ -207,6 +206,7 @@ static int collect(struct shell *shell, int timeout_ms, const struct plan_proces
 
 int shell_wait(struct shell *shell, int timeout_ms, struct error **err)
 {
+    spawn_settle(shell);
     while (shell->pending) {
         int result = collect(shell, timeout_ms, NULL, err);
 
@@ -441,6 +441,7 @@ int shell_start(struct shell *shell, const struct shell_start *start, struct con
     if (result)
         return result;
     shell->failed = true; /* until it has become a container */
+    spawn_settle(shell);
     result = prepare_start(shell, start, &fds, err);
     if (!result) {
         result = send_start(shell, start, &fds);
