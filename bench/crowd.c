@@ -6,10 +6,11 @@
 #include <stdlib.h>
 
 #include "bench/crowd.h"
+#include "bench/probe/connects.h"
 
-enum { CLIENTS = 4 };
+enum { CLIENTS = 4, ANSWER_MS = 5000 };
 
-enum work { WORK_CREATE, WORK_DESTROY, WORK_CYCLE };
+enum work { WORK_CREATE, WORK_KNOCK, WORK_DESTROY, WORK_CYCLE };
 
 struct shift {
     enum work work;
@@ -41,6 +42,15 @@ static int create_one(struct subject *s, struct subject_instance *instance, stru
     return r;
 }
 
+static int knock(struct subject *s, struct subject_instance *instance, struct error **err)
+{
+    struct target target = s->target;
+    int r = s->ops->inspect(s, instance, err);
+
+    target.address = instance->address;
+    return r < 0 ? r : connects_knock(&target, ANSWER_MS, err);
+}
+
 static int do_one(struct shift *shift, struct subject *s, size_t i, struct error **err)
 {
     struct subject_instance instance = {0};
@@ -48,6 +58,8 @@ static int do_one(struct shift *shift, struct subject *s, size_t i, struct error
 
     if (shift->work == WORK_DESTROY)
         return *shift->list[i].id ? s->ops->destroy(s, &shift->list[i], err) : 0;
+    if (shift->work == WORK_KNOCK)
+        return knock(s, &shift->list[i], err);
     r = create_one(s, &instance, err);
     if (r == 0 && shift->work == WORK_CYCLE)
         return s->ops->destroy(s, &instance, err);
@@ -74,7 +86,9 @@ static void *client_main(void *argument)
         r = do_one(shift, &own, i, c->err ? NULL : &c->err);
         if (r < 0 && c->result == 0)
             c->result = r;
-        if (r < 0 && shift->work != WORK_DESTROY)
+        if (r == 0)
+            atomic_fetch_add(&shift->done, 1);
+        if (r < 0 && (shift->work == WORK_CREATE || shift->work == WORK_CYCLE))
             atomic_store(&shift->stop, true); /* removal goes on: one that stays is no reason to keep the others */
     }
     own.ops->close(&own);
@@ -124,6 +138,15 @@ int crowd_grow(struct crowd *crowd, size_t n, struct error **err)
     shift.next = crowd->count;
     crowd->count = n;
     return work_off(&shift, err);
+}
+
+int crowd_knock(const struct crowd *crowd, size_t *ret_answered, struct error **err)
+{
+    struct shift shift = {.work = WORK_KNOCK, .subject = crowd->subject, .list = crowd->list, .end = crowd->count};
+    int r = crowd->count ? work_off(&shift, err) : 0;
+
+    *ret_answered = atomic_load(&shift.done);
+    return r;
 }
 
 int crowd_clear(struct crowd *crowd, struct error **err)

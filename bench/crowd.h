@@ -14,6 +14,10 @@ struct crowd {
 /* Adds instances until there are n. On failure those already made stay in the crowd. */
 int crowd_grow(struct crowd *crowd, size_t n, struct error **err);
 
+/* Connects to each of them; *ret_answered: how many took the connection. Returns the first failure, after having tried
+ * all. */
+int crowd_knock(const struct crowd *crowd, size_t *ret_answered, struct error **err);
+
 /* Removes all and frees the list; returns the first failure, after having tried every one. */
 int crowd_clear(struct crowd *crowd, struct error **err);
 

@@ -264,6 +264,16 @@ static size_t list_entries(struct schedule *s, const struct metric *metric, bool
 }
 
 /* Instantiation beside n running instances: one technology after the other, since n of each would not be comparable. */
+/* Instances that only exist are no company: each must take a connection. */
+static int see_all_answer(const struct crowd *crowd, struct error **err)
+{
+    size_t answered;
+    int r = crowd_knock(crowd, &answered, err);
+
+    progress_note("%zu of %zu instances of %s take a connection", answered, crowd->count, crowd->subject->label);
+    return r < 0 ? error_wrap(err, "TIMEOUT", "%zu of %zu instances answered", answered, crowd->count) : 0;
+}
+
 static void run_scaled(struct schedule *s, const struct metric *metric, unsigned n)
 {
     struct entry entries[SUBJECT_MAX];
@@ -277,7 +287,7 @@ static void run_scaled(struct schedule *s, const struct metric *metric, unsigned
         if (!entries[i].m.subject->available)
             continue;
         progress_note("starting %u instances of %s to measure beside them", n, entries[i].m.subject->label);
-        if (crowd_grow(&crowd, n, &err) < 0)
+        if (crowd_grow(&crowd, n, &err) < 0 || see_all_answer(&crowd, &err) < 0)
             refuse(s, metric, entries[i].m.subject, n, error_text(err, text, sizeof(text)));
         else
             run_metric(s, metric, &entries[i], 1, n);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The connection flood for the connections metric (connects.h); one thread, inside the fabric's namespace. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -124,4 +126,26 @@ int connects_run(const struct target *target, unsigned outstanding, unsigned ms,
     if (result == 0)
         *ret = r.result;
     return result;
+}
+
+int connects_knock(const struct target *target, int timeout_ms, struct error **err)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(target->port), .sin_addr = target->address};
+    const struct linger now = {.l_onoff = 1};
+    auto_fd int fd = -1;
+    int error = 0, r = netns_socket(target->netns, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0, &fd, err);
+    socklen_t size = sizeof(error);
+
+    if (r < 0)
+        return r;
+    if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+        error = errno;
+    if (error == EINPROGRESS && poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, timeout_ms) == 1)
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    if (error == 0)
+        return 0;
+    error = error == EINPROGRESS ? ETIMEDOUT : error;
+    return error_set_errno(err, error, "TIMEOUT", "a connection to %s, port %d", inet_ntoa(target->address),
+                           target->port);
 }

@@ -13,6 +13,9 @@ struct connects {
     double seconds;
 };
 
+/* One connection to target->port, broken off with a reset. -ETIMEDOUT when it is not answered, -ECONNREFUSED ... */
+int connects_knock(const struct target *target, int timeout_ms, struct error **err);
+
 /* Keeps `outstanding` connections to target->port under way for about `ms` milliseconds. Each is broken off with a
  * reset as soon as it is established, so that neither side keeps it in TIME-WAIT (RFC 9293, 3.6). */
 int connects_run(const struct target *target, unsigned outstanding, unsigned ms, struct connects *ret,

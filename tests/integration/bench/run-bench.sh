@@ -54,6 +54,12 @@ grep -q '</html>' "$work/r.html" || fail "the page is not whole"
 left=$(ls -I 'spare-*' "$work/run/instances") # a warm shell is no instance
 [ -z "$left" ] || fail "instances were left: $left"
 
+# Beside others: they are there, and each takes a connection.
+CORACLE_HOST=unix://$work/run/api.sock "$bench" --technology container --metric instantiation --runs 2 --warmup 0 \
+    --scale 3 --format csv --output "$work/s.csv" >"$work/bench.log" 2>&1 || fail "the bench beside instances ended with $?"
+grep -q "3 of 3 instances of container take a connection" "$work/bench.log" || fail "nobody saw the instances answer"
+grep -q "^container,none,instantiation,cold/rst@3,ms,2,0,[-0-9]" "$work/s.csv" || fail "no figure beside instances"
+
 # A daemon that is not there, and a metric that does not exist, are said as such.
 "$bench" --run-dir "$work/nowhere" --metric rtt >/dev/null 2>"$work/err.log" && fail "measured without a daemon"
 grep -q "no daemon at" "$work/err.log" || fail "no word about the missing daemon"
