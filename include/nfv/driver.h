@@ -26,6 +26,8 @@ struct technology {
     const struct driver_ops *driver;
     /* Bits 1 << enum image_variant: which of the kind's variants it takes first when a name has several; 0: any. */
     uint32_t prefers;
+    /* Reference of the image of the guest that its containers run in (image_config.carrier); NULL: they need none. */
+    const char *carrier;
 };
 
 /* Whether a technology can run on this host. Strings are static or live as long as the facts they were made from. */
@@ -49,6 +51,7 @@ struct image_config {
     const char *parameters;                  /* default kernel command line; NULL: none */
     uint64_t memory_min;                     /* bytes; 0: not said */
     bool initrd;                             /* /boot/initrd is there */
+    const struct image_config *carrier;      /* what technology.carrier names, never NULL where that is not; borrowed */
     const char *disk;                        /* static: "disk.raw" or "disk.qcow2" in /boot; NULL: none */
 };
 

@@ -27,9 +27,9 @@ static const char *const places[] = {".",
                                      "/usr/libexec/coracle"};
 
 /* What the launcher starts: coracle-vmm is there twice, and the one for people lies in bin. */
-static const char *const helper_places[] = {"../libexec/coracle",  "../runtime/init", "../unpack",
-                                            "../vmm/static",       "../qemu",         "/usr/local/libexec/coracle",
-                                            "/usr/libexec/coracle"};
+static const char *const helper_places[] = {
+    "../libexec/coracle",         "../runtime/init",     "../unpack", "../vmm/static", "../qemu", "../pack",
+    "/usr/local/libexec/coracle", "/usr/libexec/coracle"};
 
 char *program_directory(void)
 {

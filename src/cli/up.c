@@ -207,8 +207,11 @@ static int spawn(const struct site *site, const struct process *p, char **argv, 
 static const struct {
     const char *name;
     bool optional;
-} helpers_wanted[] = {
-    {"coracle-init", false}, {"coracle-unpack", false}, {"coracle-vmm", true}, {"coracle-qemu", true}};
+} helpers_wanted[] = {{"coracle-init", false},
+                      {"coracle-unpack", false},
+                      {"coracle-vmm", true},
+                      {"coracle-qemu", true},
+                      {"coracle-pack", true}};
 enum { HELPERS = sizeof(helpers_wanted) / sizeof(helpers_wanted[0]) };
 
 /* Links beside each other, where every account may follow them: RUN is closed to others. Returns an owned path. */

@@ -567,12 +567,23 @@ void core_set_images(struct core *core, const struct image_ops *ops, void *conte
     core->images_context = context;
 }
 
+/* The guest that its container runs in is its image as much as the container's. */
+static bool uses_image(const struct core *core, const struct instance *i, const char *digest)
+{
+    struct image_view carrier;
+
+    if (i->image_digest && strcmp(i->image_digest, digest) == 0)
+        return true;
+    return i->technology->carrier && technology_carrier(core, i->technology, &carrier, NULL) == 0 &&
+           strcmp(carrier.digest, digest) == 0;
+}
+
 size_t core_image_users(struct core *core, const char *digest, const char **ret_name)
 {
     size_t n = 0;
 
     for (struct instance *i = core->instances; i; i = i->next) {
-        if (!i->image_digest || strcmp(i->image_digest, digest) != 0)
+        if (!uses_image(core, i, digest))
             continue;
         if (n++ == 0 && ret_name)
             *ret_name = i->name;

@@ -7,6 +7,7 @@
 #include "daemon/internal.h"
 #include "drivers/container/container.h"
 #include "drivers/fake/fake.h"
+#include "drivers/hybrid/hybrid.h"
 #include "drivers/qemu/qemu.h"
 #include "drivers/vmm/vmm.h"
 
@@ -16,6 +17,7 @@ const struct technology technologies[] = {
     {"unikernel.osv.kvm", GUEST_UNIKERNEL, &qemu_driver},
     {"tinyx.kvm", GUEST_LINUX, &qemu_driver, .prefers = 1 << VARIANT_LINUX},
     {"standardvm.kvm", GUEST_LINUX, &qemu_driver, .prefers = 1 << VARIANT_DISK},
+    {"container.tinyx.kvm", GUEST_PROCESS, &hybrid_driver, .carrier = "coracle/carrier:latest"},
     {"fake", GUEST_FAKE, &fake_driver},
 };
 const size_t technology_count = sizeof(technologies) / sizeof(technologies[0]);
@@ -58,8 +60,28 @@ size_t technology_slot(const struct technology *technology)
     return slot;
 }
 
+int technology_carrier(const struct core *core, const struct technology *technology, struct image_view *ret,
+                       struct error **err)
+{
+    const struct technology guest = {.name = technology->name, GUEST_LINUX, .prefers = 1 << VARIANT_LINUX};
+    int r;
+
+    if (!core->images)
+        return error_set(err, ENOENT, "IMAGE_NOT_FOUND", "this daemon was built without an image store");
+    r = core->images->find(core->images_context, technology->carrier, &guest, ret, err);
+    if (r == 0 && (ret->config->variant != VARIANT_LINUX || !ret->config->initrd))
+        r = error_set(err, EINVAL, "IMAGE_WRONG_GUEST", "image %s is no guest that carries containers",
+                      technology->carrier);
+    if (r < 0)
+        error_hint(err, "build it: coracle build carrier --for tinyx.kvm, and coracle image import "
+                        "carrier.tinyx.oci.tar coracle/carrier");
+    return r;
+}
+
 void technology_probe(const struct core *core, const struct technology *technology, struct technology_state *ret)
 {
+    struct image_view carrier;
+
     if (!technology->driver->make_executor && !core->facts_known) {
         *ret = (struct technology_state){
             .accelerator = "none",
@@ -68,4 +90,10 @@ void technology_probe(const struct core *core, const struct technology *technolo
         return;
     }
     technology->driver->probe(&core->facts, ret);
+    if (ret->available && technology->carrier && technology_carrier(core, technology, &carrier, NULL) < 0) {
+        ret->available = false;
+        ret->why_not = "the image coracle/carrier, the guest that its containers run in, is not in the store";
+        ret->what_would_help =
+            "coracle build carrier --for tinyx.kvm && coracle image import carrier.tinyx.oci.tar coracle/carrier";
+    }
 }

@@ -253,6 +253,8 @@ const struct technology *technology_find(const char *name);
 int technology_get(const char *name, const struct technology **ret, struct error **err);
 /* The launcher's slot or the driver's own. */
 size_t technology_slot(const struct technology *);
+/* The image that technology.carrier names; IMAGE_NOT_FOUND, IMAGE_WRONG_GUEST. */
+int technology_carrier(const struct core *, const struct technology *, struct image_view *ret, struct error **err);
 /* probe() with the facts known; says so when the launcher was never there. */
 void technology_probe(const struct core *, const struct technology *, struct technology_state *ret);
 

@@ -262,13 +262,20 @@ int instance_plan(struct core *core, struct instance *i, const struct vnf_spec *
                   struct error **err)
 {
     const struct driver_ops *driver = i->technology->driver;
-    struct image_view image = {0};
+    struct image_view image = {0}, carrier = {0};
+    struct image_config carried;
     int r = 0;
 
     if (i->image_digest) {
         if (!core->images)
             return error_set(err, ENOENT, "IMAGE_NOT_FOUND", "this daemon was built without an image store");
         r = core->images->find(core->images_context, i->image_digest, i->technology, &image, err);
+    }
+    if (r == 0 && i->technology->carrier && image.config) {
+        r = technology_carrier(core, i->technology, &carrier, err);
+        carried = *image.config;
+        carried.carrier = carrier.config;
+        image.config = &carried;
     }
     if (r < 0)
         return r;
@@ -497,6 +504,12 @@ static int send_signal(struct operation *op, int number, struct error **err)
     return r;
 }
 
+/* A guest that carries a container is asked to end, and asks its application by the signal that its plan named. */
+static int stop_signal(const struct instance *i)
+{
+    return i->stop_signal && !i->technology->carrier ? i->stop_signal : SIGTERM;
+}
+
 static int send_stop(struct operation *op, struct error **err)
 {
     struct instance *i = op->instance;
@@ -511,7 +524,7 @@ static int send_stop(struct operation *op, struct error **err)
     if (op->stage == STAGE_STOP && op->grace_ms == 0)
         op->stage = STAGE_KILL;
     if (op->stage == STAGE_STOP)
-        return send_signal(op, i->stop_signal ? i->stop_signal : SIGTERM, err);
+        return send_signal(op, stop_signal(i), err);
     return send_signal(op, SIGKILL, err);
 }
 

@@ -50,7 +50,7 @@ struct launcher {
     struct options options;
     int snapshots_fd; /* STATE/snapshots */
     int run_fd, instances_fd, logs_fd, layers_fd,
-        tmp_fd; /* RUN, RUN/instances, STATE/logs, images/layers, images/tmp */
+        tmp_fd, packed_fd; /* RUN, RUN/instances, STATE/logs, images/layers, images/tmp, images/packed */
     struct runtime *runtime;
     struct fabric *fabric;
     struct pool *pool;

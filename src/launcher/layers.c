@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "launcher/confined.h"
 #include "launcher/files.h"
+#include "launcher/packed.h"
 #include "launcher/pool.h"
 #include "launcher/templates.h"
 
@@ -144,6 +145,7 @@ static int remove_layer(struct task *t, struct error **err)
         return error_set(err, EINVAL, "INVALID_VALUE", "a layer is not named by a SHA-256");
     pool_drop(t->l, m->digest, NULL);
     template_drop(t->l, m->digest);
+    packed_drop(t->l, m->digest);
     snprintf(name, sizeof(name), "remove-%s", m->digest);
     /* first out of the store at once, then away */
     if (renameat2(t->l->layers_fd, m->digest, t->l->tmp_fd, name, RENAME_NOREPLACE) < 0) {

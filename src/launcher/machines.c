@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "launcher/machines.h"
 #include "launcher/metadata.h"
+#include "launcher/packed.h"
 #include "monitor/monitor_client.h"
 
 enum {
@@ -149,6 +150,7 @@ struct guest_files {
     int kernel, initrd, disk;
     int metadata; /* a second disk, of the launcher's making; -1: the guest is told by its parameters */
     uint8_t disk_format;
+    bool disk_shared; /* the first disk is for many: nothing is written, nor seems to be */
 };
 
 static void close_files(struct guest_files *f)
@@ -159,12 +161,40 @@ static void close_files(struct guest_files *f)
     f->metadata = close_fd(f->metadata);
 }
 
+/* The guest's own files are the carrier's; the plan's root comes as a file system. */
+static int open_carried(struct launcher *l, const struct launch_plan *plan, struct guest_files *ret, struct error **err)
+{
+    struct guest_files f = {-1, -1, -1, -1, 0, true};
+    struct plan_root carrier = {.layer_count = 1};
+    int r;
+
+    memcpy(carrier.layers[0], plan->machine.carrier, sizeof(carrier.layers[0]));
+    r = open_file(l, &carrier, kernel_path, &f.kernel);
+    if (r == 0)
+        r = open_file(l, &carrier, initrd_path, &f.initrd);
+    if (r < 0) {
+        error_set_errno(err, -r, "IMAGE_MALFORMED", "the image of the carrier has no /%s",
+                        f.kernel < 0 ? kernel_path : initrd_path);
+        error_hint(err, "build it again: coracle build carrier --for tinyx.kvm");
+    }
+    if (r == 0)
+        r = packed_open(l, &plan->root, &f.disk, err);
+    if (r == 0)
+        r = container_disk(plan, &f.metadata, err);
+    if (r < 0) {
+        close_files(&f);
+        return r;
+    }
+    *ret = f;
+    return 0;
+}
+
 /* restored: kernel and initrd are in the snapshot; the disk below its private writes is not. */
 static int open_files(struct launcher *l, const struct launch_plan *plan, bool restored, struct guest_files *ret,
                       struct error **err)
 {
     bool from_disk = plan->machine.boot == PLAN_BOOT_DISK, kernel = !from_disk && !restored;
-    struct guest_files f = {-1, -1, -1, -1, 0};
+    struct guest_files f = {-1, -1, -1, -1, 0, false};
     int r = kernel ? open_file(l, &plan->root, kernel_path, &f.kernel) : 0;
 
     if (r == 0 && kernel)
@@ -247,7 +277,8 @@ static void fill(struct load *load, const struct machine_guest *guest, const str
     add_nics(load, guest);
     if (files->disk >= 0) {
         load->message.disks[load->message.disk_count++] =
-            (struct monitor_disk){.format = files->disk_format, .overlay = 1};
+            files->disk_shared ? (struct monitor_disk){.read_only = 1}
+                               : (struct monitor_disk){.format = files->disk_format, .overlay = 1};
         add_fd(load, files->disk);
     }
     if (files->metadata >= 0) {
@@ -268,14 +299,18 @@ int machine_load(struct launcher *l, struct machine *machine, const struct machi
                  struct error **err)
 {
     static const char *const names[3] = {"load", "sandbox", "enter"};
-    struct guest_files files = {-1, -1, -1, -1, 0};
+    struct guest_files files = {-1, -1, -1, -1, 0, false};
     char parameters[MACHINE_PARAMETERS_MAX];
     struct load load = {.fd_count = 0};
     struct monitor_reply reply;
-    int r = open_files(l, guest->plan, guest->snapshot_fd >= 0, &files, err);
+    const uint64_t begin = monotonic_ns();
+    int r = guest->plan->machine.carrier[0] ? open_carried(l, guest->plan, &files, err)
+                                            : open_files(l, guest->plan, guest->snapshot_fd >= 0, &files, err);
 
     if (r < 0)
         return r;
+    if (guest->plan->machine.carrier[0])
+        steps_add(steps, "root", begin, monotonic_ns());
     join_parameters(&guest->plan->machine, parameters);
     if (guest->plan->machine.boot == PLAN_BOOT_DISK)
         r = metadata_disk(guest->plan, parameters, &files.metadata, err);

@@ -92,6 +92,8 @@ static int open_state(struct launcher *l, struct error **err)
         r = directory_open(images, "layers", 0750, &l->layers_fd, err);
     if (r == 0)
         r = directory_open(images, "tmp", 0700, &l->tmp_fd, err);
+    if (r == 0)
+        r = directory_open(images, "packed", 0700, &l->packed_fd, err);
     if (r < 0)
         return r;
     /* the daemon looks for layers nobody names */

@@ -7,12 +7,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/strv.h"
 #include "guest/cidata.h"
+#include "guest/container.h"
 #include "launcher/metadata.h"
+
+enum { SECTOR = 512 };
 
 /* The devices' addresses first: an interface is found by them, whatever the guest calls it. */
 static void add_words(const struct launch_plan *plan, const char *parameters, struct buffer *words)
@@ -66,4 +71,44 @@ int metadata_disk(const struct launch_plan *plan, const char *parameters, int *r
     }
     r = in_memory(&image, ret_fd);
     return r < 0 ? error_set_errno(err, -r, "INTERNAL", "metadata disk") : 0;
+}
+
+/* plan_validate() saw that the strings are no more than fit; that they fit a disk is seen here. */
+static void take_process(const struct launch_plan *plan, struct container_words *words)
+{
+    const struct plan_process *p = &plan->process;
+
+    words->argument_count = strv_count(p->argv);
+    memcpy(words->arguments, p->argv, words->argument_count * sizeof(char *));
+    words->env_count = strv_count(p->env);
+    if (words->env_count)
+        memcpy(words->env, p->env, words->env_count * sizeof(char *));
+    words->directory = p->cwd;
+    words->user = p->user;
+    words->terminal = p->tty;
+    words->open_stdin = p->open_stdin;
+}
+
+int container_disk(const struct launch_plan *plan, int *ret_fd, struct error **err)
+{
+    struct container_words words = {.read_only = plan->root.read_only,
+                                    .writable_bytes = plan->root.writable_bytes,
+                                    .memory_bytes = plan->machine.inner_memory_bytes,
+                                    .pids = plan->machine.inner_pids,
+                                    .capabilities = plan->capabilities,
+                                    .stop_signal = plan->machine.stop_signal};
+    static const char zeros[SECTOR];
+    auto_buffer struct buffer text = {0};
+    int r;
+
+    take_process(plan, &words);
+    container_words_write(&words, &text);
+    if (text.length % SECTOR)
+        buffer_add(&text, zeros, SECTOR - text.length % SECTOR);
+    if (text.failed)
+        return error_set(err, ENOMEM, "NO_MEMORY", "words for a container");
+    if (text.length > CONTAINER_TEXT_MAX)
+        return error_set(err, E2BIG, "INVALID_VALUE", "arguments and environment are too large");
+    r = in_memory(&text, ret_fd);
+    return r < 0 ? error_set_errno(err, -r, "INTERNAL", "words for a container") : 0;
 }

@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher/instance.h"
+#include "launcher/packed.h"
 #include "launcher/pool.h"
 #include "launcher/uplink.h"
 
@@ -223,6 +224,7 @@ int recover(struct launcher *l, struct error **err)
         return r;
     sweep_folders(l);
     sweep_spare_logs(l);
+    packed_sweep(l);
     r = layers_sweep(l, err);
     instance_each(l, publish_again, l);
     if (r == 0 && l->uplink)

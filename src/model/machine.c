@@ -107,6 +107,13 @@ uint64_t machine_memory(uint64_t asked, uint64_t normal, uint64_t least)
     return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
+uint32_t machine_vcpus(const struct limits *limits)
+{
+    uint64_t n = (limits->cpu_milli + 999) / 1000;
+
+    return n < 1 ? 1 : n > MACHINE_VCPU_MAX ? MACHINE_VCPU_MAX : (uint32_t)n;
+}
+
 void machine_plan_begin(const struct vnf_spec *spec, const char *id, const char (*layers)[DIGEST_HEX_SIZE],
                         size_t layer_count, const struct plan_nic *nics, size_t nic_count, struct launch_plan *ret)
 {

@@ -17,6 +17,9 @@ char *machine_parameters(const char *parameters, char *const *argv);
 /* Guest memory in whole pages: what was asked for, else the default, at least what the image needs. */
 uint64_t machine_memory(uint64_t asked, uint64_t normal, uint64_t least);
 
+/* Whole processors: a quota below one is the cgroup's. */
+uint32_t machine_vcpus(const struct limits *limits);
+
 /* plan_begin() for a machine. */
 void machine_plan_begin(const struct vnf_spec *spec, const char *id, const char (*layers)[DIGEST_HEX_SIZE],
                         size_t layer_count, const struct plan_nic *nics, size_t nic_count, struct launch_plan *ret);

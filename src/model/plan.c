@@ -112,6 +112,24 @@ static int check_root(const struct launch_plan *plan, struct error **err)
     return 0;
 }
 
+/* A guest that carries a container. */
+static int check_carrier(const struct launch_plan *plan, struct error **err)
+{
+    const struct plan_machine *m = &plan->machine;
+
+    if (!is_digest(m->carrier))
+        return bad(err, "a carrier is not named by a SHA-256");
+    if (m->monitor != PLAN_MONITOR_QEMU || m->boot != PLAN_BOOT_LINUX)
+        return bad(err, "a carrier that is no Linux kernel");
+    if (m->snapshot[0] || m->restorable)
+        return bad(err, "a carrier from a snapshot");
+    if (m->stop_signal < 1 || m->stop_signal > 64)
+        return bad(err, "a carrier's stop signal does not exist");
+    if (m->inner_memory_bytes > m->memory_bytes || m->inner_pids > 1u << 22)
+        return bad(err, "a container's limit is larger than its guest");
+    return check_process(plan, err);
+}
+
 static int check_machine(const struct launch_plan *plan, struct error **err)
 {
     const struct plan_machine *m = &plan->machine;
@@ -129,6 +147,8 @@ static int check_machine(const struct launch_plan *plan, struct error **err)
         return bad(err, "a machine's boot parameters are too long");
     if (!ends(m->snapshot, sizeof(m->snapshot)) || (m->snapshot[0] && !is_id(m->snapshot)))
         return bad(err, "a snapshot is not named by a UUID");
+    if (m->carrier[0] || !ends(m->carrier, sizeof(m->carrier)))
+        return check_carrier(plan, err);
     if (plan->process.argv || plan->capabilities || !plan->root.read_only)
         return bad(err, "a machine with a container's parts");
     return 0;

@@ -38,7 +38,7 @@ enum {
 #define MACHINE_MEMORY_MIN (UINT64_C(1) << 20)
 #define MACHINE_MEMORY_MAX (UINT64_C(1) << 42)
 
-/* Kind PLAN_MACHINE: its kernel, initrd and disk are /boot/kernel, /boot/initrd, /boot/disk of the root's layers. */
+/* Kind PLAN_MACHINE without a carrier: its kernel, initrd and disk are /boot/kernel, /boot/initrd, /boot/disk of the root's layers. */
 struct plan_machine {
     enum plan_monitor monitor;
     enum plan_boot boot;
@@ -46,6 +46,12 @@ struct plan_machine {
     uint64_t memory_bytes;     /* the guest's; a multiple of 4096 */
     uint32_t vcpus;
     char snapshot[INSTANCE_ID_SIZE]; /* UUID of a kept snapshot its guest comes from; "": from its image */
+    /* The layer whose /boot/kernel and /boot/initrd are a guest that carries a container: the plan's root and process
+     * are then the container's, in limits inside; "": the guest is the root's own. */
+    char carrier[DIGEST_HEX_SIZE];
+    uint64_t inner_memory_bytes; /* bounds of the container in its guest; 0: none */
+    uint32_t inner_pids;
+    uint32_t stop_signal;      /* what its application is asked to end with */
     bool restorable;           /* its guest takes a new identity when it is restored from a snapshot */
     char *identity;            /* this instance's boot parameters: addresses, host name; NULL: none */
     char *parameters;          /* the others, arguments last; follow the identity; NULL: none */

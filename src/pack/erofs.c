@@ -63,7 +63,7 @@ static_assert(sizeof(struct super) == 128 && sizeof(struct inode) == 64 && sizeo
 
 struct writer {
     int file;
-    uint64_t at; /* of the next byte of metadata */
+    uint64_t at;       /* of the next byte of metadata */
     char block[BLOCK]; /* the block it is in */
     char copy[COPY_BYTES];
     struct error **err;

@@ -3,8 +3,8 @@
  * coracle-pack: makes the file system image (fd 4, an empty file) of a directory tree (fd 3): an image's root for a
  * guest that has its own kernel. What was wrong it says on fd 5: "CODE message".
  *
- * The files are a stranger's, though nothing of them is parsed: the launcher starts it as it starts coracle-unpack, in a
- * user namespace that maps the image range, and it gives up everything but reading there. One thread.
+ * The files are a stranger's, though nothing of them is parsed: the launcher starts it as it starts coracle-unpack, in
+ * a user namespace that maps the image range, and it gives up everything but reading there. One thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -121,8 +121,8 @@ int main(int argc, char **argv)
     const uint64_t bytes_max = argc == 3 ? strtoull(argv[1], &end[0], 10) : 0;
     const uint64_t files_max = argc == 3 ? strtoull(argv[2], &end[1], 10) : 0;
 
-    if (!bytes_max || !files_max || *end[0] || *end[1] || fcntl(ROOT_FD, F_GETFD) < 0 ||
-        fcntl(FILE_FD, F_GETFD) < 0 || fcntl(RESULT_FD, F_GETFD) < 0) {
+    if (!bytes_max || !files_max || *end[0] || *end[1] || fcntl(ROOT_FD, F_GETFD) < 0 || fcntl(FILE_FD, F_GETFD) < 0 ||
+        fcntl(RESULT_FD, F_GETFD) < 0) {
         fprintf(stderr, "usage: coracle-pack BYTES-MAX FILES-MAX 3< DIRECTORY 4<> FILE 5> RESULT\n"
                         "       (started by coracle-launcher)\n");
         return USAGE_STATUS;

@@ -40,9 +40,9 @@ static int cannot(struct reader *r, const char *what, const char *name)
 
 int tree_open(int directory, const char *name, bool is_directory)
 {
-    struct open_how how = {
-        .flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (uint64_t)(is_directory ? O_DIRECTORY : O_NONBLOCK),
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    struct open_how how = {.flags =
+                               O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (uint64_t)(is_directory ? O_DIRECTORY : O_NONBLOCK),
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
     int fd = (int)syscall(SYS_openat2, directory, name, &how, sizeof(how));
 
     return fd < 0 ? -errno : fd;
@@ -329,6 +329,7 @@ static int read_directory(struct reader *r, struct node *n, int fd, unsigned dep
 
 int tree_read(int root_fd, uint64_t files_max, struct node **ret, struct error **err)
 {
+    auto_fd int own = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* a mount's descriptor reads nothing */
     struct reader *r = calloc(1, sizeof(*r));
     struct node *root = NULL;
     int result = -ENOMEM;
@@ -338,10 +339,10 @@ int tree_read(int root_fd, uint64_t files_max, struct node **ret, struct error *
     r->files_max = files_max;
     r->err = err;
     root = new_node(r, "", NULL);
-    if (root && fstat(root_fd, &root->info) < 0)
+    if (root && (own < 0 || fstat(own, &root->info) < 0))
         result = cannot(r, "cannot look at", "/");
     else if (root)
-        result = read_directory(r, root, root_fd, 0);
+        result = read_directory(r, root, own, 0);
     for (size_t i = 0; i < LINK_BUCKETS; i++)
         while (r->linked[i]) {
             struct linked *next = r->linked[i]->next;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A directory tree with everything but the content of its regular files: names sorted, hard links found, attributes
- * kept. Nothing outside the directory is ever looked at: no link is followed, no mount is crossed. Used by coracle-pack.
+ * kept. Nothing outside the directory is ever looked at: no link is followed, no mount is crossed. Used by
+ * coracle-pack.
  */
 #ifndef CORACLE_PACK_TREE_H
 #define CORACLE_PACK_TREE_H
@@ -20,12 +21,12 @@ struct attribute {
 };
 
 struct node {
-    char *name; /* "" of the root */
-    struct node *parent; /* of the root itself */
-    struct node *same;   /* the first name of this file; NULL: this is it */
+    char *name;             /* "" of the root */
+    struct node *parent;    /* of the root itself */
+    struct node *same;      /* the first name of this file; NULL: this is it */
     struct node **children; /* a directory's, sorted by the bytes of their names */
     size_t child_count;
-    char *target; /* of a symbolic link */
+    char *target;                 /* of a symbolic link */
     struct attribute *attributes; /* sorted as their names */
     size_t attribute_count;
     struct stat info; /* size, mode, owner, time */
@@ -39,7 +40,8 @@ struct node {
 
 enum { TREE_DEPTH_MAX = 512 };
 
-/* files_max: names in all. IMAGE_TOO_LARGE (files, depth), STORE_FAILED, NO_MEMORY. Whiteouts and devices are left out. */
+/* files_max: names in all. IMAGE_TOO_LARGE (files, depth), STORE_FAILED, NO_MEMORY. Whiteouts and devices are left out.
+ */
 int tree_read(int root_fd, uint64_t files_max, struct node **ret, struct error **err);
 void tree_free(struct node *); /* accepts NULL */
 

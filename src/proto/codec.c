@@ -113,6 +113,10 @@ static void visit_machine(struct wire *w, struct plan_machine *m)
     wire_u64(w, &m->memory_bytes);
     wire_u32(w, &m->vcpus);
     wire_text(w, m->snapshot, sizeof(m->snapshot));
+    wire_text(w, m->carrier, sizeof(m->carrier));
+    wire_u64(w, &m->inner_memory_bytes);
+    wire_u32(w, &m->inner_pids);
+    wire_u32(w, &m->stop_signal);
     wire_bool(w, &m->restorable);
     wire_string(w, &m->identity, MACHINE_PARAMETERS_MAX - 1);
     wire_string(w, &m->parameters, MACHINE_PARAMETERS_MAX - 1);

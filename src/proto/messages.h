@@ -15,7 +15,7 @@
 #include "model/steps.h"
 
 enum {
-    PROTO_VERSION = 4,             /* raised on any change of a codec; peers of different versions refuse each other */
+    PROTO_VERSION = 5,             /* raised on any change of a codec; peers of different versions refuse each other */
     PROTO_MESSAGE_MAX = 128 * 1024, /* bytes in one packet */
     PROTO_FD_MAX = 4,              /* descriptors beside one message; surplus ones are closed and end the connection */
 };

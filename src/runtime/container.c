@@ -274,7 +274,7 @@ static bool ask_parent(const struct container *container, int *ret_wait_status)
     if (!container->record.machine || container->pidfd < 0 ||
         waitid(P_PIDFD, (id_t)container->pidfd, &info, WEXITED | WNOWAIT | WNOHANG | __WALL) || !info.si_pid)
         return false;
-    *ret_wait_status = info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0) : info.si_status;
+    *ret_wait_status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8 : info.si_status;
     return true;
 }
 

@@ -513,4 +513,31 @@ void root_drop(struct root_work *w)
         return;
     beside_drop(w->runtime->beside, &w->work);
     root_work_free(w);
+int runtime_merge(struct runtime *runtime, const struct plan_root *root, int *ret_fd, struct error **err)
+{
+    struct overlay overlay = {.writable_fd = -1, .userxattr = true};
+    int result = 0;
+
+    if (!root->layer_count || root->layer_count > LAYER_MAX)
+        return error_set(err, EINVAL, "INVALID_VALUE", "a root needs 1 to %d layers", LAYER_MAX);
+    for (size_t i = 0; i < root->layer_count && result == 0; i++) {
+        auto_fd int layer = open_layer(runtime, root->layers[i], err);
+
+        if (layer < 0)
+            result = layer;
+        else if (root->layer_count == 1)
+            return *ret_fd = take_fd(&layer), 0;
+        else if ((overlay.lower[i] = sys_open_tree(layer, "", OPEN_TREE_CLONE | AT_EMPTY_PATH)) < 0)
+            result = error_set_errno(err, errno, "START_FAILED", "image layer %.12s...", root->layers[i]);
+        else
+            overlay.lower_count++;
+    }
+    if (result == 0)
+        result = make_overlay(runtime, &overlay, err);
+    while (overlay.lower_count)
+        close(overlay.lower[--overlay.lower_count]);
+    if (result < 0)
+        return result;
+    *ret_fd = result;
+    return 0;
 }

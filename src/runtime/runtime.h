@@ -87,6 +87,10 @@ void runtime_on_waiting(runtime_waiting waiting);
 /* The library's own way to wait, for waits its user adds: 1 readable, 0 the time is over, -errno. */
 int runtime_wait_readable(int fd, int timeout_ms);
 
+/* A directory with an image's layers merged, read-only, with the owners of the store: for programs that read an image
+ * whole. *ret_fd may be a detached mount: "." of it can be opened, itself it cannot be read. */
+int runtime_merge(struct runtime *runtime, const struct plan_root *root, int *ret_fd, struct error **err);
+
 /* The capabilities a plan may add to the default set; others are refused by shell_start(). */
 uint32_t runtime_capabilities_allowed(void);
 

@@ -31,6 +31,20 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+/* Newer than musl 1.2.3, with which a guest's runtime is built. */
+#ifndef SYS_quotactl_fd
+#define SYS_quotactl_fd 443
+#endif
+#ifndef SYS_process_mrelease
+#define SYS_process_mrelease 448
+#endif
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+#ifndef RENAME_WHITEOUT
+#define RENAME_WHITEOUT (1 << 2)
+#endif
+
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 /* Younger than the headers of Debian 12: x86_64 numbers. */

@@ -27,6 +27,8 @@ void complain(void *context, const char *word, const char *reason);
 /* Brings interfaces to what config says: address of the device, MTU, addresses, routes, neighbours; up. Addresses that
  * config does not name go away. Returns 0, or -errno of the first failure, which was said; the rest is done. */
 int network_apply(const struct config *config);
+/* Takes every interface but lo along into that network namespace, where the calling process is from then on. -errno. */
+int network_enter(int namespace_fd);
 
 /* ---- who this guest is ---- */
 /* Entropy first, then clock, host name, machine id, resolver, users and keys. */

@@ -14,6 +14,7 @@
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -302,5 +303,36 @@ int network_apply(const struct config *config)
         if (status == 0)
             status = result;
     }
+    return status;
+}
+
+static int move_link(int index, int namespace_fd)
+{
+    struct request request;
+
+    begin(&request, RTM_NEWLINK, 0, sizeof(request.link));
+    request.link.ifi_family = AF_UNSPEC;
+    request.link.ifi_index = index;
+    add(&request, IFLA_NET_NS_FD, &namespace_fd, sizeof(namespace_fd));
+    return ask(&request);
+}
+
+int network_enter(int namespace_fd)
+{
+    struct if_nameindex *all = if_nameindex();
+    int status = 0;
+
+    netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (netlink < 0)
+        status = -errno;
+    for (struct if_nameindex *at = all; status == 0 && at && at->if_index; at++)
+        if (strcmp(at->if_name, "lo") != 0)
+            status = move_link((int)at->if_index, namespace_fd);
+    if_freenameindex(all);
+    if (netlink >= 0)
+        close(netlink);
+    netlink = -1; /* the next one is of that namespace */
+    if (status == 0 && setns(namespace_fd, CLONE_NEWNET) < 0)
+        status = -errno;
     return status;
 }

@@ -11,12 +11,9 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/strv.h"
 #include "drivers/container/container.h"
 #include "model/capability.h"
-#include "model/command.h"
-
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#include "model/process.h"
 
 enum { DEFAULT_STORAGE = 64 << 20 };
 
@@ -40,81 +37,6 @@ static void container_probe(const struct host_facts *facts, struct technology_st
     } else {
         ret->available = true;
     }
-}
-
-static int no_memory(struct error **err)
-{
-    return error_set(err, ENOMEM, "NO_MEMORY", "container plan: out of memory");
-}
-
-/* ---- the process */
-
-static size_t key_length(const char *entry)
-{
-    return strcspn(entry, "=");
-}
-
-/* Sets KEY=value, in place of an entry with the same key. Room for one more is the caller's duty. */
-static int set_env(char **env, size_t *n, const char *key, size_t length, const char *value)
-{
-    char *entry;
-    size_t i = 0;
-
-    if (asprintf(&entry, "%.*s=%s", (int)length, key, value) < 0)
-        return -ENOMEM;
-    while (i < *n && (key_length(env[i]) != length || memcmp(env[i], key, length) != 0))
-        i++;
-    if (i == *n)
-        ++*n;
-    free(env[i]);
-    env[i] = entry;
-    return 0;
-}
-
-/* Platform's values first, then the image's, then the user's: the later wins. */
-static int plan_env(const struct vnf_spec *spec, const struct image_config *image, const char *hostname, char ***ret,
-                    struct error **err)
-{
-    size_t n = 0;
-    auto_strv char **env = calloc(strv_count(image->env) + spec->env_count + 4, sizeof(*env));
-
-    if (!env || set_env(env, &n, "PATH", 4, DEFAULT_PATH) < 0 || set_env(env, &n, "HOSTNAME", 8, hostname) < 0 ||
-        (spec->tty && set_env(env, &n, "TERM", 4, "xterm") < 0))
-        return no_memory(err);
-    for (char *const *e = image->env; e && *e; e++) {
-        size_t length = key_length(*e);
-        if (length && (*e)[length] == '=' && set_env(env, &n, *e, length, *e + length + 1) < 0)
-            return no_memory(err);
-    }
-    for (size_t i = 0; i < spec->env_count; i++)
-        if (set_env(env, &n, spec->env[i].key, strlen(spec->env[i].key), spec->env[i].value) < 0)
-            return no_memory(err);
-    *ret = take_ptr(env);
-    return 0;
-}
-
-static int plan_process(const struct vnf_spec *spec, const struct image_config *image, struct launch_plan *plan,
-                        struct error **err)
-{
-    struct plan_process *p = &plan->process;
-    const char *cwd = spec->workdir ? spec->workdir : image->workdir && *image->workdir ? image->workdir : "/";
-    const char *user = spec->user ? spec->user : image->user && *image->user ? image->user : NULL;
-    int r = command_combine(spec, image->entrypoint, image->command, &p->argv, err);
-
-    if (r == 0)
-        r = plan_env(spec, image, plan->hostname, &p->env, err);
-    if (r < 0)
-        return r;
-    /* an image's workdir may lack the leading slash; docker reads it as from the root */
-    if (asprintf(&p->cwd, "%s%s", *cwd == '/' ? "" : "/", cwd) < 0) {
-        p->cwd = NULL;
-        return no_memory(err);
-    }
-    if (user && !(p->user = strdup(user)))
-        return no_memory(err);
-    p->tty = spec->tty;
-    p->open_stdin = spec->open_stdin;
-    return 0;
 }
 
 /* ---- bounds */
@@ -186,7 +108,8 @@ static int container_plan(const struct vnf_spec *spec, const struct image_config
     plan_root(spec, &plan.root);
     plan.limits.storage_bytes = plan.root.writable_bytes;
     plan.capabilities = capability_default_set() | spec->capabilities;
-    r = plan_process(spec, image, &plan, err);
+    r = process_plan(spec, image->entrypoint, image->command, image->env, image->workdir, image->user, plan.hostname,
+                     &plan.process, err);
     return plan_finish(&plan, r, ret, err);
 }
 

@@ -108,14 +108,6 @@ static uint64_t normal_memory(enum plan_boot boot)
     return boot == PLAN_BOOT_DISK ? DISK_MEMORY : boot == PLAN_BOOT_LINUX ? LINUX_MEMORY : BROUGHT_MEMORY;
 }
 
-/* Whole processors: a quota below one is the cgroup's. */
-static uint32_t vcpus(const struct limits *limits)
-{
-    uint64_t n = (limits->cpu_milli + 999) / 1000;
-
-    return n < 1 ? 1 : n > MACHINE_VCPU_MAX ? MACHINE_VCPU_MAX : (uint32_t)n;
-}
-
 static int plan_machine(const struct vnf_spec *spec, const struct image_config *image, const struct host_facts *facts,
                         struct launch_plan *plan, struct error **err)
 {
@@ -127,7 +119,7 @@ static int plan_machine(const struct vnf_spec *spec, const struct image_config *
     m->monitor = PLAN_MONITOR_QEMU;
     m->kvm = facts->kvm_linux;
     m->restorable = image->guest == GUEST_LINUX; /* by its agent, see below */
-    m->vcpus = vcpus(&spec->limits);
+    m->vcpus = machine_vcpus(&spec->limits);
     m->memory_bytes = machine_memory(spec->limits.memory_bytes, normal_memory(m->boot),
                                      image->memory_min > LEAST_MEMORY ? image->memory_min : LEAST_MEMORY);
     machine_qemu_bounds(plan, image->disk != NULL);
