@@ -12,6 +12,7 @@
 #include "base/buffer.h"
 #include "drivers/container/container.h"
 #include "drivers/fake/fake.h"
+#include "drivers/hybrid/hybrid.h"
 #include "drivers/qemu/parameters.h"
 #include "drivers/qemu/qemu.h"
 #include "drivers/vmm/vmm.h"
@@ -470,6 +471,153 @@ static void test_qemu_probe(void **state)
     assert_non_null(strstr(technology.what_would_help, "qemu-system-x86"));
 }
 
+/* ---- a container in a guest ---- */
+
+static struct image_config carrier_image(void)
+{
+    struct image_config carrier = {
+        .layer_count = 1, .guest = GUEST_LINUX, .boot = "linux", .initrd = true, .parameters = "quiet"};
+
+    memset(carrier.layers[0], 'c', 64);
+    return carrier;
+}
+
+static int plan_hybrid(const char *text, const struct host_facts *facts, struct launch_plan *ret, struct error **err)
+{
+    const struct image_config carrier = carrier_image();
+    struct image_config image = image_of();
+    struct vnf_spec spec = spec_of(text);
+    struct plan_nic nic = {.link = "default", .mac = {2, 0, 0, 0, 0, 9}, .prefix4 = 24};
+    int r;
+
+    image.carrier = &carrier;
+    image.stop_signal = 3;
+    inet_pton(AF_INET, "198.18.0.9", &nic.ipv4);
+    r = hybrid_driver.plan(&spec, &image, facts, &nic, 1, id, ret, err);
+    spec_clear(&spec);
+    return r;
+}
+
+/* The container is planned as technology container plans it; its guest and its bounds are around it. */
+static void test_hybrid_golden(void **state)
+{
+    struct host_facts facts = kvm_facts();
+    struct launch_plan plan, container;
+    auto_buffer struct buffer inner = {0}, plain = {0};
+    struct image_config image = image_of();
+    struct vnf_spec spec = spec_of("{\"image\":\"i\",\"args\":[\"-p\"],\"env\":{\"A\":\"user\"}}");
+    struct error *err = NULL;
+
+    assert_int_equal(plan_hybrid("{\"image\":\"i\",\"args\":[\"-p\"],\"env\":{\"A\":\"user\"},\"resources\":"
+                                 "{\"memory\":\"32MiB\",\"pids\":9,\"cpus\":1.5}}",
+                                 &facts, &plan, &err),
+                     0);
+    assert_int_equal(container_driver.plan(&spec, &image, &facts, NULL, 0, id, &container, &err), 0);
+    words(&inner, "", plan.process.argv);
+    words(&inner, "", plan.process.env);
+    words(&plain, "", container.process.argv);
+    words(&plain, "", container.process.env);
+    assert_string_equal(inner.data, plain.data);
+    assert_string_equal(plan.process.cwd, container.process.cwd);
+    assert_string_equal(plan.process.user, container.process.user);
+    assert_int_equal(plan.capabilities, container.capabilities);
+    assert_int_equal(plan.kind, PLAN_MACHINE);
+    assert_int_equal(plan.root.layer_count, 2);
+    assert_int_equal(plan.root.writable_bytes, 16 << 20);
+    assert_int_equal(plan.machine.carrier[0], 'c');
+    assert_int_equal(plan.machine.inner_memory_bytes, 32 << 20);
+    assert_int_equal(plan.machine.memory_bytes, (32 + 28) << 20);
+    assert_true(plan.limits.memory_bytes > plan.machine.memory_bytes);
+    assert_int_equal(plan.machine.inner_pids, 9);
+    assert_true(plan.limits.pids > 9); /* QEMU's own threads */
+    assert_int_equal(plan.machine.vcpus, 2);
+    assert_int_equal(plan.machine.stop_signal, 3);
+    assert_false(plan.machine.restorable);
+    assert_string_equal(plan.machine.parameters, "quiet");
+    assert_non_null(strstr(plan.machine.identity, "ip4=198.18.0.9/24"));
+    plan_clear(&plan);
+    plan_clear(&container);
+    spec_clear(&spec);
+}
+
+static void test_hybrid_refusals(void **state)
+{
+    static const struct {
+        const char *text, *code;
+    } cases[] = {
+        {"{\"image\":\"i\",\"tty\":true}", "UNSUPPORTED_BY_TECHNOLOGY"},
+        {"{\"image\":\"i\",\"resources\":{\"memory\":\"1MiB\"}}", "INVALID_VALUE"},
+        {"{\"image\":\"i\",\"resources\":{\"memory\":\"8MiB\",\"storage\":\"9MiB\"}}", "INVALID_VALUE"},
+        {"{\"image\":\"i\",\"resources\":{\"memory\":\"1000MiB\"}}", "INSUFFICIENT_RESOURCES"},
+        {"{\"image\":\"i\",\"ports\":[\"80:80\"]}", "UNSUPPORTED_BY_TECHNOLOGY"},
+    };
+    struct host_facts facts = kvm_facts();
+
+    facts.memory_bytes = 1010 << 20; /* the guest's own need counts too */
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct launch_plan plan;
+        struct error *err = NULL;
+
+        if (plan_hybrid(cases[i].text, &facts, &plan, &err) == 0 || strcmp(err->code, cases[i].code) != 0)
+            fail_msg("%s: %s", cases[i].text, err ? err->code : "was planned");
+        error_free(err);
+    }
+}
+
+/* What the launcher checks of a plan that names a carrier. */
+static void test_hybrid_plan_bounds(void **state)
+{
+    struct host_facts facts = kvm_facts();
+    struct launch_plan plan, bent;
+    struct error *err = NULL;
+
+    assert_int_equal(plan_hybrid("{\"image\":\"i\"}", &facts, &plan, &err), 0);
+    for (int i = 0; i < 8; i++) {
+        bent = plan;
+        if (i == 0)
+            bent.machine.carrier[5] = '/';
+        else if (i == 1)
+            bent.machine.stop_signal = 0;
+        else if (i == 2)
+            bent.machine.stop_signal = 65;
+        else if (i == 3)
+            bent.machine.inner_memory_bytes = bent.machine.memory_bytes + 1;
+        else if (i == 4)
+            bent.machine.monitor = PLAN_MONITOR_VMM;
+        else if (i == 5)
+            bent.process.argv = NULL;
+        else if (i == 6)
+            bent.machine.restorable = true;
+        else
+            bent.machine.carrier[0] = '\0'; /* then it is a machine with a container's parts */
+        assert_int_equal(plan_validate(&bent, &err), -EINVAL);
+        error_free(err);
+        err = NULL;
+    }
+    plan_clear(&plan);
+}
+
+static void test_hybrid_probe(void **state)
+{
+    struct host_facts facts = kvm_facts();
+    struct technology_state technology;
+
+    facts.overlay = true;
+    hybrid_driver.probe(&facts, &technology);
+    assert_true(technology.available);
+    assert_string_equal(technology.accelerator, "tcg");
+    facts.overlay = false;
+    hybrid_driver.probe(&facts, &technology);
+    assert_false(technology.available);
+    assert_non_null(strstr(technology.what_would_help, "overlay"));
+    facts.tun = false;
+    hybrid_driver.probe(&facts, &technology);
+    assert_non_null(strstr(technology.what_would_help, "modprobe tun"));
+    facts.qemu[0] = '\0';
+    hybrid_driver.probe(&facts, &technology);
+    assert_non_null(strstr(technology.what_would_help, "qemu-system-x86"));
+}
+
 static void test_parameters_fill(void **state)
 {
     static const struct {
@@ -518,6 +666,10 @@ int main(void)
         cmocka_unit_test(test_qemu_brought_unikernel),
         cmocka_unit_test(test_qemu_disk),
         cmocka_unit_test(test_qemu_probe),
+        cmocka_unit_test(test_hybrid_golden),
+        cmocka_unit_test(test_hybrid_refusals),
+        cmocka_unit_test(test_hybrid_plan_bounds),
+        cmocka_unit_test(test_hybrid_probe),
         cmocka_unit_test(test_parameters_fill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

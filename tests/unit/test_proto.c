@@ -134,6 +134,10 @@ static void fill_plan(void *p)
         m->machine.memory_bytes = any();
         m->machine.vcpus = (uint32_t)any();
         text(m->machine.snapshot, sizeof(m->machine.snapshot));
+        text(m->machine.carrier, sizeof(m->machine.carrier));
+        m->machine.inner_memory_bytes = any();
+        m->machine.inner_pids = (uint32_t)any();
+        m->machine.stop_signal = (uint32_t)any();
         m->machine.restorable = coin();
         m->machine.identity = coin() ? string(300) : NULL;
         m->machine.parameters = coin() ? string(300) : NULL;

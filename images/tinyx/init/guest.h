@@ -17,6 +17,7 @@ enum { AGENT_VSOCK_PORT = 1024 };
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 extern bool guest_is_service;
+extern bool guest_is_quiet; /* by the kernel's own word for it: what goes well is not told */
 
 /* ---- where metadata is ---- */
 /* The kernel's command line and, where a block device carries one, the metadata disk. Allocated for good. */

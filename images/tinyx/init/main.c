@@ -170,7 +170,8 @@ static void application_ended(int status)
         snprintf(line, sizeof(line), "exit %d", 128 + WTERMSIG(status));
     else
         snprintf(line, sizeof(line), "exit %d", WEXITSTATUS(status));
-    say("the application ended: %s", line);
+    if (!guest_is_quiet)
+        say("the application ended: %s", line);
     agent_report(line);
     ending = true;
 }
@@ -228,8 +229,9 @@ static void start(uint64_t begun)
     }
     agent_report("ready");
     notify_service_manager();
-    say("ready after %llu ms, %llu of them its own", (unsigned long long)boot_ms(),
-        (unsigned long long)(boot_ms() - begun));
+    if (!guest_is_quiet)
+        say("ready after %llu ms, %llu of them its own", (unsigned long long)boot_ms(),
+            (unsigned long long)(boot_ms() - begun));
 }
 
 /* The application has GRACE_MS to end after it was asked; the deadline runs from the first round that sees it ending.

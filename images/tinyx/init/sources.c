@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+bool guest_is_quiet;
+
 void complain(void *context, const char *word, const char *reason)
 {
     (void)context;
@@ -73,12 +75,29 @@ static bool find_disk(char text[CONFIG_TEXT_MAX])
     return found;
 }
 
+/* Whether the line has the word before its "--". */
+static bool has_word(const char *line, const char *word)
+{
+    size_t n = strlen(word), size;
+
+    for (; *line; line += strspn(line, " \n")) {
+        size = strcspn(line, " \n");
+        if (size == 2 && memcmp(line, "--", 2) == 0)
+            return false;
+        if (size == n && memcmp(line, word, n) == 0)
+            return true;
+        line += size;
+    }
+    return false;
+}
+
 void sources_read(struct config *ret)
 {
     static char command_line[4096], disk[CONFIG_TEXT_MAX];
 
     memset(ret, 0, sizeof(*ret));
     command_line[read_file("/proc/cmdline", command_line, sizeof(command_line) - 1)] = '\0';
+    guest_is_quiet = has_word(command_line, "quiet");
     config_parse(command_line, CONFIG_COMMAND_LINE, ret, complain, NULL);
     if (find_disk(disk))
         config_parse(disk, CONFIG_OURS, ret, complain, NULL);

@@ -18,7 +18,7 @@
 
 enum {
     CONTAINER_MEMORY = 64 << 20, /* when nothing is asked for: costs what it touches */
-    GUEST_MEMORY = 40 << 20,     /* kernel, initramfs, init and runtime: 24 of it before the container begins */
+    GUEST_MEMORY = 28 << 20,     /* kernel, initramfs, init and runtime take 20 of it */
     LEAST_MEMORY = 4 << 20,
     STORAGE = 64 << 20,
     PIDS = 1024,
