@@ -550,6 +550,7 @@ static void test_hybrid_refusals(void **state)
         {"{\"image\":\"i\",\"resources\":{\"memory\":\"8MiB\",\"storage\":\"9MiB\"}}", "INVALID_VALUE"},
         {"{\"image\":\"i\",\"resources\":{\"memory\":\"1000MiB\"}}", "INSUFFICIENT_RESOURCES"},
         {"{\"image\":\"i\",\"ports\":[\"80:80\"]}", "UNSUPPORTED_BY_TECHNOLOGY"},
+        {"{\"image\":\"i\",\"networks\":[\"a\",\"b\",\"c\",\"d\",\"e\"]}", "UNSUPPORTED_BY_TECHNOLOGY"},
     };
     struct host_facts facts = kvm_facts();
 

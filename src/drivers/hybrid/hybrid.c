@@ -22,6 +22,7 @@ enum {
     LEAST_MEMORY = 4 << 20,
     STORAGE = 64 << 20,
     PIDS = 1024,
+    NETWORKS = 4, /* a microvm has eight devices, and four are the guest's own */
 };
 
 static void hybrid_probe(const struct host_facts *facts, struct technology_state *ret)
@@ -56,6 +57,12 @@ static int check_spec(const struct vnf_spec *spec, const struct host_facts *fact
         error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "tty, stdin: %s has none: its guest is not typed to",
                   spec->technology);
         error_hint(err, "leave them out, and use coracle exec -it in the running instance; or technology container");
+        return -ENOTSUP;
+    }
+    if (spec->network_count > NETWORKS) {
+        error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "networks: %s joins at most %d", spec->technology,
+                  NETWORKS);
+        error_hint(err, "leave some out, or use technology container");
         return -ENOTSUP;
     }
     if (l->memory_bytes && l->storage_bytes > l->memory_bytes) {
