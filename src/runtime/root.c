@@ -513,6 +513,8 @@ void root_drop(struct root_work *w)
         return;
     beside_drop(w->runtime->beside, &w->work);
     root_work_free(w);
+}
+
 int runtime_merge(struct runtime *runtime, const struct plan_root *root, int *ret_fd, struct error **err)
 {
     struct overlay overlay = {.writable_fd = -1, .userxattr = true};
