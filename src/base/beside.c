@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A queue of work and one of descriptors under one lock. Work goes first: somebody waits for it. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "base/beside.h"
@@ -53,6 +54,7 @@ static void *serve(void *context)
 {
     struct beside *b = context;
 
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}); /* a comfort: failing is no error */
     pthread_mutex_lock(&b->lock);
     for (;;) {
         if (b->first)
@@ -157,6 +159,18 @@ void beside_end(struct beside *b, struct beside_work *work)
     if (take_back(b, work))
         work->run(work->context);
     work->state = BESIDE_NONE;
+}
+
+bool beside_ready(struct beside *b, const struct beside_work *work)
+{
+    bool ready;
+
+    if (!b)
+        return false;
+    pthread_mutex_lock(&b->lock);
+    ready = work->state == BESIDE_DONE;
+    pthread_mutex_unlock(&b->lock);
+    return ready;
 }
 
 bool beside_drop(struct beside *b, struct beside_work *work)

@@ -23,7 +23,9 @@ struct beside_work { /* {0}: nothing begun */
 
 struct beside;
 
-/* Threads begin with the capabilities, filters and priority of the caller. NULL: no memory, or no thread to be had. */
+/* Threads begin with the capabilities, filters and nice value of the caller, and do not preempt others (SCHED_BATCH):
+ * on a busy host, what comes next for the one that began the work goes before the work.
+ * NULL: no memory, or no thread to be had. */
 struct beside *beside_open(unsigned threads);
 /* Everything begun must have been ended. Closes what is still to be closed. Accepts NULL. */
 void beside_close(struct beside *beside);
@@ -32,6 +34,8 @@ void beside_close(struct beside *beside);
 void beside_begin(struct beside *beside, struct beside_work *work, void (*run)(void *), void *context);
 /* Returns when it is done; nothing happens when nothing was begun. Leaves BESIDE_NONE. */
 void beside_end(struct beside *beside, struct beside_work *work);
+/* Whether beside_end() would return at once, the work done by another thread. */
+bool beside_ready(struct beside *beside, const struct beside_work *work);
 /* The same for a result nobody wants any more: what was not begun is not run. Returns whether it was. */
 bool beside_drop(struct beside *beside, struct beside_work *work);
 

@@ -40,6 +40,7 @@ struct start {
     bool prepared; /* shell came from the pool */
     enum start_origin origin;
     struct warm_shell shell; /* .shell or .machine: ours until it became i->container; log files until they are kept */
+    struct root_work *root;  /* begun for a cold shell, not given to it yet */
     int snapshot_fd;         /* a machine's guest comes from it, -1: from its image */
     int dir, log_fds[2], exit_fd, listen_fd;
     struct files_work { /* the opening of those but dir, beside what else a cold start makes */

@@ -17,26 +17,29 @@ static bool take_prepared(struct start *s)
     return true;
 }
 
-/* The root is built by another thread while this one makes the namespaces: none needs the other until both are there.
- */
+/* The root is built by another thread while this one makes namespaces and interfaces: none needs the other. As soon as
+ * it is there the init gets it, to mount the rest on another processor; where there is none to be had, the network does
+ * not wait for it. */
+static int give_root(struct start *s, bool wait, struct error **err)
+{
+    if (!s->root || (!wait && !root_ready(s->root)))
+        return 0;
+    return shell_take_root(s->shell.shell, take_ptr(s->root), &s->steps, err);
+}
+
 static int make_shell(struct start *s, struct error **err)
 {
-    struct instance *i = s->i;
-    struct shell **shell = &s->shell.shell;
-    uint32_t uid_base = UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT;
-    struct root_work *root = root_begin(s->l->runtime, uid_base, &s->plan->root, s->dir);
+    uint32_t uid_base = UID_FIRST + s->i->uid_slot * RUNTIME_ID_COUNT;
     int r;
 
-    if (!root)
+    s->root = root_begin(s->l->runtime, uid_base, &s->plan->root, s->dir);
+    if (!s->root)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a root");
     start_begin_files(s);
-    r = shell_create(s->l->runtime, i->id, uid_base, shell, &s->steps, err);
+    r = shell_create(s->l->runtime, s->i->id, uid_base, &s->shell.shell, &s->steps, err);
     if (r == 0)
         r = start_check_cancelled(s, err);
-    if (r == 0)
-        return shell_take_root(*shell, root, &s->steps, err);
-    root_drop(root);
-    return r;
+    return r < 0 ? r : give_root(s, false, err);
 }
 
 static int make_cold(struct start *s, struct error **err)
@@ -46,7 +49,6 @@ static int make_cold(struct start *s, struct error **err)
 
     if (r < 0)
         return r;
-    /* the init mounts the root while the interfaces are made here */
     uint64_t begin = monotonic_ns();
     i->ports.count = (uint32_t)s->plan->nic_count;
     r = fabric_wire(s->l->fabric, &i->ports, shell_netns_fd(s->shell.shell), s->plan->nics, &s->shell.netns_socket,
@@ -54,6 +56,8 @@ static int make_cold(struct start *s, struct error **err)
     if (r < 0)
         i->ports.count = 0; /* nothing is attached */
     steps_add(&s->steps, "veth", begin, monotonic_ns());
+    if (r == 0)
+        r = give_root(s, false, err);
     return r < 0 ? r : start_check_cancelled(s, err);
 }
 
@@ -74,8 +78,10 @@ static int run(struct start *s, struct error **err)
                               .log_fds = {s->log_fds[0], s->log_fds[1]},
                               .exit_fd = s->exit_fd,
                               .listen_fd = s->listen_fd};
-    int r = shell_start(s->shell.shell, &how, &s->i->container, &s->steps, err);
+    int r = give_root(s, true, err);
 
+    if (r == 0)
+        r = shell_start(s->shell.shell, &how, &s->i->container, &s->steps, err);
     if (r == 0)
         s->shell.shell = NULL;
     return r;
@@ -84,6 +90,7 @@ static int run(struct start *s, struct error **err)
 static int abandon(struct start *s, struct error **err)
 {
     s->shell.netns_socket = close_fd(s->shell.netns_socket);
+    root_drop(take_ptr(s->root));
     return shell_destroy(take_ptr(s->shell.shell), err);
 }
 

@@ -480,6 +480,11 @@ struct root_work *root_begin(struct runtime *runtime, uint32_t uid_base, const s
     return w;
 }
 
+bool root_ready(const struct root_work *w)
+{
+    return beside_ready(w->runtime->beside, &w->work);
+}
+
 static void root_work_free(struct root_work *w)
 {
     beside_close_fd(w->runtime->beside, w->mounts.root_fd);

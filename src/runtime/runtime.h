@@ -124,12 +124,14 @@ int shell_set_root(struct shell *shell, const struct plan_root *root, int instan
 /*
  * The same in two halves: the root is built beside what the caller does meanwhile, the shell's own making for instance.
  * root_begin(): root and instance_dirfd are borrowed until one of the others is called; NULL: no memory.
+ * root_ready(): shell_take_root() would not wait.
  * shell_take_root(): the work is gone afterwards, whatever the result. root_drop(): for a shell that could not be made;
  * accepts NULL.
  */
 struct root_work;
 struct root_work *root_begin(struct runtime *runtime, uint32_t uid_base, const struct plan_root *root,
                              int instance_dirfd);
+bool root_ready(const struct root_work *work);
 int shell_take_root(struct shell *shell, struct root_work *work, struct steps *steps, struct error **err);
 void root_drop(struct root_work *work);
 

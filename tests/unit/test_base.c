@@ -169,11 +169,14 @@ static void test_work_beside(void **state)
     while (__atomic_load_n(&works[1].state, __ATOMIC_RELAXED) != BESIDE_BEGUN)
         usleep(1000);
     assert_false(beside_drop(b, &works[3]));
+    assert_false(beside_ready(b, &works[0]) || beside_ready(b, &works[2]));
     assert_int_equal(write(errands[2].pipe[1], "x", 1), 1);
     beside_end(b, &works[2]);
     assert_true(errands[2].ran == 1 && pthread_equal(errands[2].by, pthread_self()));
     for (int i = 0; i < 2; i++)
         assert_int_equal(write(errands[i].pipe[1], "x", 1), 1);
+    while (!beside_ready(b, &works[0]))
+        usleep(1000);
     beside_end(b, &works[0]);
     assert_true(beside_drop(b, &works[1]));
     assert_false(pthread_equal(errands[0].by, pthread_self()));
