@@ -9,11 +9,10 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,7 +25,6 @@
 enum {
     POOL_MAX = 64, /* the bound of pool_depth */
     POOL_STACK = 512 * 1024,
-    FILL_NICE = 10,
     IDLE_POLL_MS = 2,       /* between looks whether the workers are idle */
     BUSY_WAIT_MAX_MS = 500, /* under a steady load the pool fills all the same */
     PARK_TIMEOUT_MS = 10000,
@@ -459,7 +457,8 @@ static void *fill(void *context)
     struct pool *p = l->pool;
     struct entry *e;
 
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), FILL_NICE);
+    /* Starts go first. Not by a nice value: instances would inherit it, and only CAP_SYS_NICE could take it back. */
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     pthread_mutex_lock(&p->lock);
     while (!p->stopping) {
         if (!lacking(p) && !overfull(p)) {

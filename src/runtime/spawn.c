@@ -61,6 +61,7 @@ static CHILD_CODE __attribute__((noreturn, used)) void child_run(const void *con
     char go;
 
     child_own_files(&arguments->files);
+    child_own_scheduling();
     if (program <= EXEC_FD)
         program = (int)child_call(SYS_fcntl, program, F_DUPFD, EXEC_FD + 1, 0, 0);
     if (control != INIT_CONTROL_FD)

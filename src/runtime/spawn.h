@@ -4,6 +4,7 @@
 #define CORACLE_RUNTIME_SPAWN_H
 
 #include <linux/close_range.h>
+#include <sched.h>
 #include <sys/syscall.h>
 
 #include "runtime/internal.h"
@@ -44,6 +45,14 @@ static CHILD_CODE inline void child_own_files(struct spawn_files *files)
     __atomic_store_n(&files->own, failure ? -1 : 1, __ATOMIC_RELEASE);
     while (failure) /* nothing of the launcher's may be touched */
         child_call(SYS_exit, 127, 0, 0, 0, 0);
+}
+
+/* Which thread of the launcher made it is nothing an instance may notice: some of them are SCHED_BATCH. */
+static CHILD_CODE inline void child_own_scheduling(void)
+{
+    const int priority = 0; /* struct sched_param */
+
+    child_call(SYS_sched_setscheduler, 0, SCHED_OTHER, (long)&priority, 0, 0);
 }
 
 /* Waits for one of the reserved descriptors and makes it a duplicate of fd, for a child that keeps what spawn_keep()

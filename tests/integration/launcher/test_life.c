@@ -2,10 +2,12 @@
 /* One instance's whole life by way of the launcher's messages, cold and warm, with nothing left at the end. */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +43,13 @@ static void read_logs(unsigned n, char *text, size_t size)
     proto_message_end(&m);
 }
 
+/* Whichever thread made it: the launcher's own nice value, which is ours, and no batch scheduling. */
+static bool scheduled_as_others(pid_t pid)
+{
+    return sched_getscheduler(pid) == SCHED_OTHER &&
+           getpriority(PRIO_PROCESS, (id_t)pid) == getpriority(PRIO_PROCESS, 0);
+}
+
 static void test_cold(void)
 {
     struct message_started s;
@@ -48,6 +57,7 @@ static void test_cold(void)
     bed_start(&bed, 1, "serve", "7", &s);
     print_steps("cold", &s);
     BED_CHECK(s.origin == ORIGIN_COLD && s.pid > 1 && s.uid_base >= 1u << 30);
+    BED_CHECK(scheduled_as_others(s.pid));
     BED_CHECK(bed_knock(&bed, 1, 7, false, 5000) >= 0);
     BED_CHECK(bed_knock(&bed, 1, 7, true, 5000) >= 0);
     BED_CHECK(bed_release(&bed, 1));
@@ -78,6 +88,7 @@ static void test_warm(void)
     bed_start(&bed, 2, "serve", "7", &s);
     print_steps("warm", &s);
     BED_CHECK(s.origin == ORIGIN_POOL);
+    BED_CHECK(scheduled_as_others(s.pid));
     BED_CHECK(bed_knock(&bed, 2, 7, false, 5000) >= 0);
     BED_CHECK(bed_knock(&bed, 2, 7, true, 5000) >= 0);
     BED_CHECK(bed_release(&bed, 2));
