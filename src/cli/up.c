@@ -225,9 +225,11 @@ static char *link_helpers(char *const paths[HELPERS], struct error **err)
         return NULL;
     }
     for (int i = 0; i < HELPERS; i++) {
-        auto_free char *link = text_printf("%s/%s", directory, helpers_wanted[i].name);
-        unlink(link);
-        if (paths[i] && symlink(paths[i], link) < 0) {
+        auto_free char *link = text_printf("%s/%s", directory, helpers_wanted[i].name),
+                       *made = text_printf("%s/.%s-%d", directory, helpers_wanted[i].name, (int)getpid());
+        if (!paths[i]) {
+            unlink(link);
+        } else if (symlink(paths[i], made) < 0 || rename(made, link) < 0) { /* another `up` may be at it too */
             error_set_errno(err, errno, "INTERNAL", "links in %s", directory);
             return NULL;
         }

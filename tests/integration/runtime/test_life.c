@@ -418,7 +418,7 @@ static void restart_keeps_the_writable_layer(void **state)
     /* From a shell made ready without an instance: the layer moves to the instance that takes it. */
     run_init(&run, "write", "/tmp/kept", "pooled", NULL);
     use_writable(&run, 1 << 20);
-    assert_ok(&run, run_create(&run));
+    assert_ok(&run, shell_create(harness.runtime, run.tag, run.uid_base, &run.shell, &run.steps, &run.err));
     assert_ok(&run, shell_set_root(run.shell, &run.plan.root, -1, &run.steps, &run.err));
     assert_ok(&run, shell_wait(run.shell, 5000, &run.err));
     struct shell_start start = {
@@ -555,6 +555,7 @@ static void what_a_dead_launcher_leaves(void **state)
     if (!pid) {
         pid_t pids[2];
 
+        runtime_use_beside(harness.runtime, NULL); /* its threads are not here */
         if (run_start(&run) || run_create(&shell) || run_root(&shell) || shell_wait(shell.shell, 5000, NULL))
             _exit(1);
         container_record(run.container, &record);
