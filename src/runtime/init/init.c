@@ -63,7 +63,8 @@ static struct {
           .spare = {{-1, -1}, {-1, -1}},
           .application_pidfd = -1};
 
-static struct log_file output_log = {.fds = {-1, -1}};
+static struct log_file
+    output_log; /* in .bss, untouched until log_file_setup(): an initial value would make pages of it */
 
 int fail(enum init_stage stage, int error, const char *detail)
 {
@@ -658,15 +659,16 @@ static void serve(void)
 }
 
 /*
- * Serving goes on on a small stack beside the other data, and the one of exec is unmapped: starting went deep into it,
- * and its page tables alone are 12 KiB per container. (For the same reason the clock is read by system call: touching
- * the vdso would cost as much again.) Nothing above is used any more: arguments, environment, auxiliary vector.
+ * Serving goes on on a small stack beside the other data, and everything above is unmapped: the stack of exec, into
+ * which starting went deep, with arguments, environment and auxiliary vector; and the vdso, beside which requests were
+ * mapped. The page tables of each of the two are 12 KiB per container. (For the same reason the clock is read by system
+ * call.) Nothing of it is used any more.
  */
-static uintptr_t old_stack;
+extern const unsigned char end_of_program[] __asm__("_end"); /* the linker's: where .bss ends */
 
 static __attribute__((noreturn, used)) void serve_on_new_stack(void)
 {
-    const uintptr_t top = 0x7ffffffff000, low = (old_stack & ~(uintptr_t)4095) - (1 << 20);
+    const uintptr_t top = 0x7ffffffff000, low = ((uintptr_t)end_of_program + 4095) & ~(uintptr_t)4095;
 
     munmap((void *)low, top - low);
     serve();
@@ -675,7 +677,6 @@ static __attribute__((noreturn, used)) void serve_on_new_stack(void)
 
 static __attribute__((noreturn)) void change_stack(void)
 {
-    old_stack = (uintptr_t)__builtin_frame_address(0);
     __asm__ volatile("movq %0, %%rsp\n\t"
                      "xorl %%ebp, %%ebp\n\t"
                      "callq *%1"
