@@ -29,7 +29,12 @@ enum {
     GOODBYE_NS = 20000000,
     STATUS_STOPPED = 128 + 15, /* as after SIGTERM */
 };
-enum { ARGUMENT_MAX = 64, WINDOW_MAX_NS = 50000, WINDOW_MIN_NS = 2000 };
+enum {
+    ARGUMENT_MAX = 64,
+    WINDOW_MAX_NS = 50000,
+    WINDOW_MIN_NS = 2000,
+    WINDOW_FIRST_NS = 200000, /* whoever had it started is about to come: falling asleep and waking cost as much */
+};
 
 static char parameters[BOOT_PARAMETERS_SIZE];
 static char *arguments[ARGUMENT_MAX + 1];
@@ -193,14 +198,19 @@ static void interrupts_on(bool on)
 
 static void __attribute__((noreturn)) run(void)
 {
-    uint64_t window = WINDOW_MIN_NS, last = cpu_ns(), timer;
-    bool paid = false;
+    uint64_t window = WINDOW_FIRST_NS, last = cpu_ns(), timer;
+    bool paid = false, slept = false;
 
     for (;;) {
         uint64_t interrupts = boot_shared()->interrupts;
 
-        if (cpu_restored())
+        if (cpu_restored()) { /* before anything looks at the clock: it may have been a long sleep */
             restored();
+            window = WINDOW_FIRST_NS;
+        }
+        if (slept)
+            last = cpu_ns();
+        slept = false;
         if (vsock_stop_wanted())
             end_as_asked();
         if (work(&timer)) {
@@ -224,7 +234,7 @@ static void __attribute__((noreturn)) run(void)
             paid = true;
         }
         interrupts_on(false);
-        last = cpu_ns();
+        slept = true;
     }
 }
 

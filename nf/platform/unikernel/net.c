@@ -54,12 +54,12 @@ enum {
     MSS6 = WIRE_MTU - 60,
     ETHERNET = 14,
     PAGE = 4096,
-    RX_LARGE = 17 * PAGE,      /* header and the largest packet */
-    RX_LARGE_POSTED = 32,      /* more would not stay in the processor's cache */
-    RX_SMALL_POSTED = 128,     /* pages: seven largest packets, */
-    RX_SMALL_LEAST = 24,       /* and not less than one: a host may wait until there is room for it */
-    RX_SHARE = 4,              /* of a small guest's memory one part in so many is for large buffers */
-    RX_COPY_MAX = 2048 - 64,   /* up to here copying is cheaper than a buffer */
+    RX_LARGE = 17 * PAGE,    /* header and the largest packet */
+    RX_LARGE_POSTED = 32,    /* more would not stay in the processor's cache */
+    RX_SMALL_POSTED = 128,   /* pages: seven largest packets, */
+    RX_SMALL_LEAST = 24,     /* and not less than one: a host may wait until there is room for it */
+    RX_SHARE = 4,            /* of a small guest's memory one part in so many is for large buffers */
+    RX_COPY_MAX = 2048 - 64, /* up to here copying is cheaper than a buffer */
     TX_SEGMENTS_MAX = 64,
     POLL_BATCH = 64,
 };
@@ -166,7 +166,9 @@ static void rx_choose_size(void)
 
     rx_bytes = large < 8 ? PAGE : RX_LARGE;
     if (large < 8)
-        rx_wanted = small > RX_SMALL_POSTED ? RX_SMALL_POSTED : small < RX_SMALL_LEAST ? RX_SMALL_LEAST : (unsigned)small;
+        rx_wanted = small > RX_SMALL_POSTED  ? RX_SMALL_POSTED
+                    : small < RX_SMALL_LEAST ? RX_SMALL_LEAST
+                                             : (unsigned)small;
     else
         rx_wanted = large < RX_LARGE_POSTED ? (unsigned)large : RX_LARGE_POSTED;
 }
@@ -519,7 +521,8 @@ static void forget_other_hop(const struct netif *netif, const ip6_addr_t *to)
         struct nd6_destination_cache_entry *e = &destination_cache[i];
 
         for (unsigned j = 0; ip6_addr_cmp(to, &e->destination_addr) && j < LWIP_ND6_NUM_NEIGHBORS; j++)
-            if (neighbor_cache[j].netif != netif && ip6_addr_cmp(&e->next_hop_addr, &neighbor_cache[j].next_hop_address))
+            if (neighbor_cache[j].netif != netif &&
+                ip6_addr_cmp(&e->next_hop_addr, &neighbor_cache[j].next_hop_address))
                 ip6_addr_set_any(&e->destination_addr);
     }
 }
@@ -667,6 +670,8 @@ void net_restored(const struct net_config config[NET_MAX])
     for (unsigned i = 0; i < nic_count; i++)
         forget(&nics[i]->netif);
     configure(config);
+    for (unsigned i = 0; i < nic_count; i++)
+        virtq_notify(&nics[i]->rx); /* packets may have come before the guest was somebody */
 }
 
 bool net_poll(void)

@@ -107,6 +107,8 @@ void virtio_acknowledge(struct virtio *device);
 /* Puts a chain into the ring; false when there is no room. The device sees it with virtq_publish(). */
 bool virtq_add(struct virtq *queue, const struct virtq_segment *segments, unsigned count, void *token);
 void virtq_publish(struct virtq *queue);
+/* Has the device look at the queue, whether it wants to be told or not. */
+void virtq_notify(struct virtq *queue);
 /* The next finished chain's token, or NULL. */
 void *virtq_take(struct virtq *queue, uint32_t *ret_length);
 /* Whether the device shall interrupt for finished chains; after switching on, look once more. */

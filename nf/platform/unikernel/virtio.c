@@ -254,6 +254,11 @@ void virtq_publish(struct virtq *q)
         q->device->registers[REG_QUEUE_NOTIFY] = q->index;
 }
 
+void virtq_notify(struct virtq *q)
+{
+    q->device->registers[REG_QUEUE_NOTIFY] = q->index;
+}
+
 void *virtq_take(struct virtq *q, uint32_t *ret_length)
 {
     volatile uint32_t *entry;
