@@ -114,7 +114,8 @@ const struct metric metric_instantiation = {
         "stamp. rst: a closed port refuses, the network stack is there. syn_ack: the application's port accepts, "
         "the function serves. The flood runs on a raw packet socket beside the bridge, sends to both ports "
         "every 40 us, and must have been unanswered for 3 ms before the call. cold: everything is made for "
-        "this call. pool: namespaces, interface and mounts, or the machine and its memory, were made ahead. snapshot: the guest "
+        "this call. pool: namespaces, interface and mounts, or the machine and its memory, were made ahead; a unikernel "
+        "has booted and waits to be told who it is. snapshot: the guest "
         "comes from one that was booted before and written down, with an identity of its own. Runs are interleaved, 100 ms apart, so "
         "that "
         "the end of one is not measured in the next; warm-up runs are dropped.",

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 #include "launcher/machines.h"
 #include "launcher/metadata.h"
 #include "launcher/packed.h"
+#include "monitor/log_file.h"
 #include "monitor/monitor_client.h"
 
 enum {
@@ -247,7 +249,7 @@ static void fill(struct load *load, const struct machine_guest *guest, const str
     const struct launch_plan *plan = guest->plan;
 
     load->message = (struct monitor_load){.boot = (uint32_t)plan->machine.boot, .log_bytes_max = plan->log_bytes_max};
-    load->message.flags = guest->wait ? MONITOR_LOAD_WAIT : 0;
+    load->message.flags = (guest->wait ? MONITOR_LOAD_WAIT : 0u) | (guest->park ? MONITOR_LOAD_PARK : 0u);
     if (plan->machine.boot == PLAN_BOOT_UNIKERNEL && plan->machine.monitor == PLAN_MONITOR_VMM &&
         plan->nic_count < MONITOR_NIC_MAX) { /* eight devices are all that it has room for: such a one is just ended */
         load->message.flags |= MONITOR_LOAD_VSOCK; /* its program is told to stop (abi/control.h) */
@@ -326,4 +328,53 @@ int machine_load(struct launcher *l, struct machine *machine, const struct machi
     if (r == 0)
         add_steps(steps, &reply, names);
     return r;
+}
+
+/* ---- guests that wait for an identity ---- */
+
+bool machine_parks(const struct launch_plan *plan)
+{
+    const struct plan_machine *m = &plan->machine;
+
+    return plan->kind == PLAN_MACHINE && m->restorable && m->monitor == PLAN_MONITOR_VMM &&
+           m->boot == PLAN_BOOT_UNIKERNEL && !m->snapshot[0];
+}
+
+/* Which of the two is written and how long it is: the monitor's sandbox does not let it ask. */
+static int describe_logs(const int fds[2], struct monitor_identity *identity, struct error **err)
+{
+    struct stat st[2];
+
+    if (fstat(fds[0], &st[0]) < 0 || fstat(fds[1], &st[1]) < 0)
+        return error_set_errno(err, errno, "START_FAILED", "the log files");
+    identity->flags |= MONITOR_IDENTITY_FILES;
+    identity->log_current = log_file_newer(&st[0], &st[1]);
+    identity->log_written = (uint64_t)st[identity->log_current].st_size;
+    return 0;
+}
+
+int machine_identify(struct machine *machine, const struct machine_guest *guest, struct error **err)
+{
+    const struct launch_plan *plan = guest->plan;
+    struct monitor_identity identity = {.nic_count = (uint32_t)plan->nic_count};
+    const int fds[] = {guest->exit_fd, guest->listen_fd, guest->log_fds[0], guest->log_fds[1]};
+    const bool files = guest->log_fds[0] >= 0;
+    char parameters[MACHINE_PARAMETERS_MAX];
+    int r = files ? describe_logs(guest->log_fds, &identity, err) : 0;
+
+    if (r < 0)
+        return r;
+    snprintf(identity.name, sizeof(identity.name), "%s", plan->name);
+    snprintf(identity.id, sizeof(identity.id), "%s", plan->id);
+    for (size_t i = 0; i < plan->nic_count; i++)
+        memcpy(identity.nics[i].mac, plan->nics[i].mac, sizeof(identity.nics[i].mac));
+    join_parameters(&plan->machine, parameters);
+    return monitor_send_identity(machine_setup_fd(machine), &identity, parameters, fds, files ? 4 : 0, err);
+}
+
+int machine_check_identified(struct machine *machine, struct error **err)
+{
+    struct pollfd p = {.fd = machine_setup_fd(machine), .events = POLLIN};
+
+    return poll(&p, 1, 0) > 0 ? monitor_wait(p.fd, 1, NULL, err) : 0;
 }

@@ -37,11 +37,21 @@ struct machine_guest {
     int log_fds[2];  /* -1: output is discarded */
     int snapshot_fd; /* -1: the plan's image is booted */
     bool wait;       /* until the guest says that it is ready */
+    bool park;       /* until it is ready and stands still, to be told who it is by machine_identify() */
     int timeout_ms;  /* 0: 20,000 */
 };
 
 /* Loads and enters; returns when the guest's first instruction is next, or with wait when it is ready. */
 int machine_load(struct launcher *l, struct machine *machine, const struct machine_guest *guest, struct steps *steps,
                  struct error **err);
+
+/* Whether this plan's guest can be booted before it is somebody. */
+bool machine_parks(const struct launch_plan *plan);
+/* Tells a parked guest who it is: guest's plan, exit and listening descriptors and logs; log_fds -1: all of these are
+ * those of machine_load().
+ * Returns at once; a monitor that cannot do it ends. */
+int machine_identify(struct machine *machine, const struct machine_guest *guest, struct error **err);
+/* A little later: whether it has refused. */
+int machine_check_identified(struct machine *machine, struct error **err);
 
 #endif

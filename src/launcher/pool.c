@@ -2,7 +2,8 @@
 /*
  * The warm pool. Workers take and teach, one thread fills; no guest is waited for on it.
  *
- * A kind is what a shell must have been made for: layers, writable size, links; of a machine its size and links. The
+ * A kind is what a shell must have been made for: layers, writable size, links; of a machine its size and links, and of
+ * one whose guest is in it already (machine_parks()) the whole guest. The
  * kinds used last share the depth of host.conf evenly (the one used last gets the remainder); shells beyond a kind's
  * share are destroyed. So one image in use has the whole pool, two have half each, and an image used once disappears
  * when enough others came after it.
@@ -21,6 +22,7 @@
 #include "launcher/instance.h"
 #include "launcher/machines.h"
 #include "launcher/pool.h"
+#include "launcher/templates.h"
 
 enum {
     POOL_MAX = 64, /* the bound of pool_depth */
@@ -37,12 +39,15 @@ struct kind {
     struct plan_root root;       /* PLAN_CONTAINER */
     char program[PROGRAM_SIZE];  /* what ran last, if that was a path: no part of what must fit */
     struct machine_kind machine; /* PLAN_MACHINE */
+    enum parked_guest guest;     /* wanted; a guest that does not stand still (it ends by itself) is left out */
     uint32_t link_count;
     char links[NETWORK_PER_INSTANCE_MAX][LINK_NAME_SIZE];
 };
 
 struct entry {
     struct kind kind;
+    struct launch_plan plan;   /* with a guest: of it (template_plan_copy()) */
+    bool restless;             /* its guest cannot be parked */
     struct warm_shell *shells; /* at most depth */
     unsigned ready;
 };
@@ -71,6 +76,8 @@ static void kind_of(const struct launch_plan *plan, struct kind *ret)
         memcpy(ret->links[i], plan->nics[i].link, LINK_NAME_SIZE);
     if (plan->kind == PLAN_MACHINE) {
         machine_kind_of(plan, &ret->machine);
+        if (machine_parks(plan))
+            ret->guest = plan->start_mode == START_SNAPSHOT ? GUEST_RESTORED : GUEST_BOOTED;
         return;
     }
     ret->root.layer_count = plan->root.layer_count;
@@ -92,7 +99,7 @@ static bool same_machine(const struct machine_kind *a, const struct machine_kind
 
 static bool same_kind(const struct kind *a, const struct kind *b)
 {
-    if (a->plan != b->plan || !same_machine(&a->machine, &b->machine))
+    if (a->plan != b->plan || a->guest != b->guest || !same_machine(&a->machine, &b->machine))
         return false;
     if (a->root.layer_count != b->root.layer_count || a->root.read_only != b->root.read_only ||
         a->root.writable_bytes != b->root.writable_bytes || a->link_count != b->link_count)
@@ -106,12 +113,25 @@ static bool same_kind(const struct kind *a, const struct kind *b)
     return true;
 }
 
-static struct entry *find(struct pool *p, const struct kind *kind)
+/* The guest is the plan's, which matters where there is one. */
+static bool same_guest(const struct entry *e, const struct launch_plan *plan)
+{
+    return e->kind.guest == GUEST_NONE ||
+           (template_same(&e->plan, plan) && e->plan.log_bytes_max == plan->log_bytes_max);
+}
+
+static struct entry *find(struct pool *p, const struct kind *kind, const struct launch_plan *plan)
 {
     for (unsigned i = 0; i < p->entry_count; i++)
-        if (same_kind(&p->entries[i].kind, kind))
+        if (same_kind(&p->entries[i].kind, kind) && same_guest(&p->entries[i], plan))
             return &p->entries[i];
     return NULL;
+}
+
+static void clear_entry(struct entry *e)
+{
+    free(e->shells);
+    plan_clear(&e->plan);
 }
 
 static unsigned share(const struct pool *p, unsigned index)
@@ -179,7 +199,7 @@ bool pool_take(struct launcher *l, const struct launch_plan *plan, struct warm_s
     kind_of(plan, &kind);
     while (!got) {
         pthread_mutex_lock(&p->lock);
-        e = find(p, &kind);
+        e = find(p, &kind, plan);
         if (!e || !e->ready) {
             p->missed++;
             pthread_mutex_unlock(&p->lock);
@@ -198,22 +218,25 @@ bool pool_take(struct launcher *l, const struct launch_plan *plan, struct warm_s
 }
 
 /* Moves the entry to the front, made when new; the least recently used one makes room. Returns shells to destroy. */
-static unsigned promote(struct pool *p, const struct kind *kind, struct warm_shell *ret_surplus)
+static unsigned promote(struct pool *p, const struct kind *kind, const struct launch_plan *plan,
+                        struct warm_shell *ret_surplus)
 {
-    struct entry *e = find(p, kind), moved;
+    struct entry *e = find(p, kind, plan), moved;
     unsigned surplus = 0, index;
 
     if (!e && p->entry_count == p->depth) {
         struct entry *last = &p->entries[--p->entry_count];
         memcpy(ret_surplus, last->shells, last->ready * sizeof(*last->shells));
         surplus = last->ready;
-        free(last->shells);
+        clear_entry(last);
     }
     if (!e) {
         e = &p->entries[p->entry_count];
         *e = (struct entry){.kind = *kind, .shells = calloc(p->depth, sizeof(*e->shells))};
-        if (!e->shells)
+        if (!e->shells || (kind->guest != GUEST_NONE && template_plan_copy(plan, &e->plan) < 0)) {
+            clear_entry(e);
             return surplus;
+        }
         p->entry_count++;
     }
     memcpy(e->kind.program, kind->program, sizeof(e->kind.program));
@@ -235,17 +258,20 @@ void pool_learn(struct launcher *l, const struct launch_plan *plan)
         return;
     kind_of(plan, &kind);
     pthread_mutex_lock(&p->lock);
-    count = promote(p, &kind, surplus);
+    count = promote(p, &kind, plan, surplus);
     pthread_cond_signal(&p->wake);
     pthread_mutex_unlock(&p->lock);
     for (unsigned i = 0; i < count; i++)
         warm_shell_destroy(l, &surplus[i]);
 }
 
-static bool uses(const struct kind *k, const char *layer, const char *link)
+static bool uses(const struct entry *e, const char *layer, const char *link)
 {
-    for (size_t i = 0; layer && i < k->root.layer_count; i++)
-        if (strcmp(k->root.layers[i], layer) == 0)
+    const struct kind *k = &e->kind;
+    const struct plan_root *root = k->guest == GUEST_NONE ? &k->root : &e->plan.root;
+
+    for (size_t i = 0; layer && i < root->layer_count; i++)
+        if (strcmp(root->layers[i], layer) == 0)
             return true;
     for (uint32_t i = 0; link && i < k->link_count; i++)
         if (strcmp(k->links[i], link) == 0)
@@ -265,18 +291,27 @@ void pool_drop(struct launcher *l, const char *layer, const char *link)
         pthread_cond_wait(&p->filled, &p->lock);
     for (unsigned i = 0; i < p->entry_count;) {
         struct entry *e = &p->entries[i];
-        if (!uses(&e->kind, layer, link)) {
+        if (!uses(e, layer, link)) {
             i++;
             continue;
         }
         memcpy(dropped + count, e->shells, e->ready * sizeof(*e->shells));
         count += e->ready;
-        free(e->shells);
+        clear_entry(e);
         memmove(e, e + 1, (--p->entry_count - i) * sizeof(*e));
     }
     pthread_mutex_unlock(&p->lock);
     for (unsigned i = 0; i < count; i++)
         warm_shell_destroy(l, &dropped[i]);
+}
+
+void pool_look_again(struct launcher *l)
+{
+    struct pool *p = l->pool;
+
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_signal(&p->wake);
+    pthread_mutex_unlock(&p->lock);
 }
 
 void pool_figures(struct launcher *l, struct message_pool_reply *ret)
@@ -330,6 +365,34 @@ static int fill_machine(struct launcher *l, const struct kind *kind, const char 
     return r;
 }
 
+/* Loads the guest and waits until it stands still. */
+static int fill_guest(struct launcher *l, const struct kind *kind, const struct launch_plan *plan, struct warm_shell *w,
+                      struct error **err)
+{
+    auto_fd int snapshot = kind->guest == GUEST_RESTORED ? template_take(l, plan) : -1;
+    const struct machine_guest guest = {.plan = plan,
+                                        .taps = w->taps,
+                                        .exit_fd = w->exit_fd,
+                                        .listen_fd = w->listen_fd,
+                                        .log_fds = {w->log_fds[0], w->log_fds[1]},
+                                        .snapshot_fd = snapshot,
+                                        .park = true,
+                                        .timeout_ms = PARK_TIMEOUT_MS};
+    int r;
+
+    if (kind->guest == GUEST_RESTORED && snapshot < 0)
+        return 0; /* gone meanwhile: a start looks for one itself */
+    r = machine_limit(w->machine, &plan->limits, err);
+    if (r == 0)
+        r = machine_load(l, w->machine, &guest, &(struct steps){0}, err);
+    if (r < 0)
+        return r;
+    w->guest = kind->guest;
+    w->limits = plan->limits;
+    warm_shell_drop_taps(w); /* the monitor has them now */
+    return 0;
+}
+
 /* What a start needs of the disk, under a name of its own until then. */
 static int fill_files(struct launcher *l, uint64_t number, struct warm_shell *w, struct error **err)
 {
@@ -342,8 +405,9 @@ static int fill_files(struct launcher *l, uint64_t number, struct warm_shell *w,
     return r < 0 ? r : instance_files_open(w->dir, &w->exit_fd, &w->listen_fd, err);
 }
 
-static int make_shell(struct launcher *l, const struct kind *kind, uint64_t number, struct warm_shell *ret,
-                      struct error **err)
+/* plan: of the guest that is to be parked, NULL: none. */
+static int make_shell(struct launcher *l, const struct kind *kind, const struct launch_plan *plan, uint64_t number,
+                      struct warm_shell *ret, struct error **err)
 {
     struct warm_shell w = WARM_SHELL_NONE;
     char tag[RUNTIME_TAG_SIZE];
@@ -364,6 +428,8 @@ static int make_shell(struct launcher *l, const struct kind *kind, uint64_t numb
     if (r == 0)
         r = w.machine ? machine_await_prepared(w.machine, &(struct steps){0}, err)
                       : shell_wait(w.shell, PARK_TIMEOUT_MS, err);
+    if (r == 0 && plan)
+        r = fill_guest(l, kind, plan, &w, err);
     if (r < 0) {
         warm_shell_destroy(l, &w);
         return r;
@@ -373,11 +439,15 @@ static int make_shell(struct launcher *l, const struct kind *kind, uint64_t numb
 }
 
 /* Which kind lacks a shell, or which has one too many. Under the lock. */
-static struct entry *lacking(struct pool *p)
+static struct entry *lacking(struct launcher *l)
 {
-    for (unsigned i = 0; i < p->entry_count; i++)
-        if (p->entries[i].ready < share(p, i))
-            return &p->entries[i];
+    struct pool *p = l->pool;
+
+    for (unsigned i = 0; i < p->entry_count; i++) {
+        struct entry *e = &p->entries[i];
+        if (e->ready < share(p, i) && !(e->kind.guest == GUEST_RESTORED && template_awaited(l, &e->plan)))
+            return e;
+    }
     return NULL;
 }
 
@@ -410,11 +480,21 @@ static void pause_after_failure(struct pool *p)
         pthread_cond_timedwait(&p->wake, &p->lock, &until);
 }
 
+/* A guest that could not be parked (it ended, it never listened) is not tried again: its shells stay empty. */
+static void note_restless(struct entry *e, const struct error *err)
+{
+    log_error(NULL, err, "the pool keeps empty machines for an image whose guest does not wait");
+    if (e)
+        e->restless = true;
+}
+
 /* Makes one shell of a kind and parks it; called and returns with the lock held. */
 static void fill_one(struct launcher *l, const struct entry *e)
 {
     auto_error struct error *err = NULL;
     struct pool *p = l->pool;
+    const bool guest = e->kind.guest != GUEST_NONE && !e->restless;
+    struct launch_plan plan = {0};
     struct kind kind = e->kind;
     uint64_t number = ++p->shells_made;
     uint32_t generation = p->generation;
@@ -422,12 +502,15 @@ static void fill_one(struct launcher *l, const struct entry *e)
     struct warm_shell w;
     int r;
 
+    if (e->kind.guest != GUEST_NONE && template_plan_copy(&e->plan, &plan) < 0)
+        return pause_after_failure(p);
     p->filling = true;
     pthread_mutex_unlock(&p->lock);
-    r = make_shell(l, &kind, number, &w, &err);
+    r = make_shell(l, &kind, guest ? &plan : NULL, number, &w, &err);
     pthread_mutex_lock(&p->lock);
-    place = r == 0 && generation == p->generation && !p->stopping ? find(p, &kind) : NULL;
-    if (place && place->ready < p->depth) {
+    place = generation == p->generation && !p->stopping ? find(p, &kind, &plan) : NULL;
+    plan_clear(&plan);
+    if (r == 0 && place && place->ready < p->depth) {
         place->shells[place->ready++] = w;
     } else if (r == 0) {
         pthread_mutex_unlock(&p->lock);
@@ -436,7 +519,9 @@ static void fill_one(struct launcher *l, const struct entry *e)
     }
     p->filling = false;
     pthread_cond_broadcast(&p->filled);
-    if (r < 0) {
+    if (r < 0 && guest) {
+        note_restless(place, err);
+    } else if (r < 0) {
         log_error(NULL, err, "the pool could not make a shell");
         pause_after_failure(p);
     }
@@ -461,7 +546,7 @@ static void *fill(void *context)
     sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     pthread_mutex_lock(&p->lock);
     while (!p->stopping) {
-        if (!lacking(p) && !overfull(p)) {
+        if (!lacking(l) && !overfull(p)) {
             pthread_cond_wait(&p->wake, &p->lock);
             continue;
         }
@@ -472,7 +557,7 @@ static void *fill(void *context)
             break;
         if ((e = overfull(p)))
             drop_one(l, e);
-        else if ((e = lacking(p)))
+        else if ((e = lacking(l)))
             fill_one(l, e);
     }
     pthread_mutex_unlock(&p->lock);
@@ -522,7 +607,7 @@ void pool_close(struct launcher *l)
     for (unsigned i = 0; i < p->entry_count; i++) {
         for (unsigned s = 0; s < p->entries[i].ready; s++)
             warm_shell_destroy(l, &p->entries[i].shells[s]);
-        free(p->entries[i].shells);
+        clear_entry(&p->entries[i]);
     }
     free(p->entries);
     free(p);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The warm pool: parked shells with their root, network pair and cgroups ready, but no address, no limits and no
- * application; and parked machines with their memory, processors and taps, but no guest. Filled by one thread of low
- * priority while no request is under way, for the kinds of plan used last.
+ * application; and parked machines with their memory, processors and taps. Where the guest can be told later who it is,
+ * it has booted, or was restored, and stands still. Filled by one thread of low priority while no request is under way,
+ * for the kinds of plan used last.
  */
 #ifndef CORACLE_LAUNCHER_POOL_H
 #define CORACLE_LAUNCHER_POOL_H
@@ -12,10 +13,18 @@
 enum { SPARE_NAME_SIZE = 48 };
 #define SPARE_PREFIX "spare-"
 
+enum parked_guest {
+    GUEST_NONE,     /* nothing is loaded yet */
+    GUEST_BOOTED,   /* the plan's image, booted, to be told who it is */
+    GUEST_RESTORED, /* the same from a snapshot */
+};
+
 /* A shell with what belongs to it; ownership moves as a whole. */
 struct warm_shell {
     struct shell *shell;                /* a container's, NULL: a machine */
     struct machine *machine;            /* prepared */
+    enum parked_guest guest;            /* what stands still in the machine */
+    struct limits limits;               /* under these, with a guest */
     int taps[NETWORK_PER_INSTANCE_MAX]; /* a machine's, ports.count of them; -1 */
     uint32_t uid_slot;
     struct fabric_ports ports; /* wired, without addresses; number is a slot of l->numbers */
@@ -45,6 +54,9 @@ void pool_learn(struct launcher *l, const struct launch_plan *plan);
 
 /* Drops shells that use a layer (hex) or a link (name); either may be NULL. Returns when they are gone. */
 void pool_drop(struct launcher *l, const char *layer, const char *link);
+
+/* Something that a shell may have waited for is there. */
+void pool_look_again(struct launcher *l);
 
 void pool_figures(struct launcher *l, struct message_pool_reply *ret_reply);
 

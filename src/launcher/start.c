@@ -145,6 +145,7 @@ static int open_folder(struct start *s, struct error **err)
         s->dir = take_fd(&w->dir);
         s->exit_fd = take_fd(&w->exit_fd);
         s->listen_fd = take_fd(&w->listen_fd);
+        s->own_folder = true;
         return 0;
     }
     r = s->dir < 0 ? instance_directory(s->l, s->i->id, &s->dir, err) : 0;
@@ -207,7 +208,9 @@ static int choose_shell(struct start *s, struct error **err)
     if (s->plan->machine.snapshot[0] && (r = snapshot_read(s->l, s->plan->machine.snapshot, &s->snapshot_fd, err)) < 0)
         return r;
     s->prepared = mode != START_COLD && !s->i->has_uid && s->ops->take_prepared(s);
-    s->origin = s->snapshot_fd >= 0 ? ORIGIN_SNAPSHOT : s->prepared ? ORIGIN_POOL : ORIGIN_COLD;
+    s->origin = s->snapshot_fd >= 0 || s->shell.guest == GUEST_RESTORED ? ORIGIN_SNAPSHOT
+                : s->prepared                                           ? ORIGIN_POOL
+                                                                        : ORIGIN_COLD;
     if (s->prepared)
         return 0;
     if (mode == START_POOL || (mode == START_SNAPSHOT && s->snapshot_fd < 0)) {
@@ -377,6 +380,7 @@ static int attempt(struct start *s, struct error **err)
         close_files(s);
         s->plan->start_mode = START_COLD;
         s->steps.count = 0;
+        s->own_folder = false;
         s->i->state = INSTANCE_STARTING;
         r = build(s, err);
         if (r < 0)

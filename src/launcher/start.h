@@ -38,6 +38,7 @@ struct start {
     const struct start_ops *ops;
     bool again;    /* the instance ran before and ended */
     bool prepared; /* shell came from the pool */
+    bool own_folder; /* and its folder with it */
     enum start_origin origin;
     struct warm_shell shell; /* .shell or .machine: ours until it became i->container; log files until they are kept */
     struct root_work *root;  /* begun for a cold shell, not given to it yet */

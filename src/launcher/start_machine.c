@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is a machine's own in a start (start.h): a monitor with an empty machine, taps, the guest that is loaded. */
+#include <string.h>
+
 #include "base/cleanup.h"
 #include "launcher/machines.h"
 #include "launcher/start.h"
 #include "launcher/templates.h"
 
-/* The fastest way that is ready and allowed: a snapshot of a guest that runs already, put into a warm machine; a warm
- * machine that boots the image. A snapshot in a cold machine is better than a boot only where that was asked for. */
+/* The fastest way that is ready and allowed: a guest that only has to be told who it is; a snapshot of a guest that
+ * runs already, put into a warm machine; a warm machine that boots the image. A snapshot in a cold machine is better
+ * than a boot only where that was asked for. */
 static bool take_prepared(struct start *s)
 {
     struct instance *i = s->i;
@@ -23,7 +26,7 @@ static bool take_prepared(struct start *s)
     i->uid_slot = s->shell.uid_slot;
     i->ports = s->shell.ports;
     i->has_uid = i->has_number = true;
-    s->snapshot_fd = take_fd(&snapshot);
+    s->snapshot_fd = s->shell.guest == GUEST_NONE ? take_fd(&snapshot) : -1;
     return true;
 }
 
@@ -51,9 +54,44 @@ static int make_cold(struct start *s, struct error **err)
     return r < 0 ? r : start_check_cancelled(s, err);
 }
 
+/* A parked guest is told of them at the same time: run(). */
 static int give_addresses(struct start *s, struct error **err)
 {
-    return fabric_announce(s->l->fabric, &s->i->ports, s->plan->nics, err);
+    return s->shell.guest != GUEST_NONE ? 0 : fabric_announce(s->l->fabric, &s->i->ports, s->plan->nics, err);
+}
+
+static bool same_limits(const struct limits *a, const struct limits *b)
+{
+    return a->cpu_milli == b->cpu_milli && strcmp(a->cpuset, b->cpuset) == 0 && a->memory_bytes == b->memory_bytes &&
+           a->pids == b->pids && a->io_read_bps == b->io_read_bps && a->io_write_bps == b->io_write_bps &&
+           a->io_read_iops == b->io_read_iops && a->io_write_iops == b->io_write_iops &&
+           a->storage_bytes == b->storage_bytes;
+}
+
+static int limit(struct start *s, struct error **err)
+{
+    uint64_t begin = monotonic_ns();
+    int r = s->shell.guest != GUEST_NONE && same_limits(&s->shell.limits, &s->plan->limits)
+                ? 0
+                : machine_limit(s->shell.machine, &s->plan->limits, err);
+
+    steps_add(&s->steps, "limits", begin, monotonic_ns());
+    return r;
+}
+
+/* While the guest takes its new identity its addresses are announced; what it sends before that is dropped. */
+static int identify(struct start *s, struct machine_guest *guest, struct error **err)
+{
+    if (s->shell.spare[0] && s->own_folder) /* the files that were made with the shell are its already */
+        guest->log_fds[0] = guest->log_fds[1] = -1;
+    uint64_t begin = monotonic_ns(), told;
+    int r = machine_identify(s->shell.machine, guest, err);
+    told = monotonic_ns();
+    steps_add(&s->steps, "identity", begin, told);
+    if (r == 0)
+        r = fabric_announce(s->l->fabric, &s->i->ports, s->plan->nics, err);
+    steps_add(&s->steps, "announce", told, monotonic_ns());
+    return r < 0 ? r : machine_check_identified(s->shell.machine, err);
 }
 
 static int run(struct start *s, struct error **err)
@@ -64,12 +102,11 @@ static int run(struct start *s, struct error **err)
                                   .listen_fd = s->listen_fd,
                                   .log_fds = {s->log_fds[0], s->log_fds[1]},
                                   .snapshot_fd = s->snapshot_fd};
-    uint64_t begin = monotonic_ns();
-    int r = machine_limit(s->shell.machine, &s->plan->limits, err);
+    int r = limit(s, err);
 
-    steps_add(&s->steps, "limits", begin, monotonic_ns());
     if (r == 0)
-        r = machine_load(s->l, s->shell.machine, &guest, &s->steps, err);
+        r = s->shell.guest != GUEST_NONE ? identify(s, &guest, err)
+                                         : machine_load(s->l, s->shell.machine, &guest, &s->steps, err);
     if (r == 0)
         r = machine_become(s->shell.machine, s->dir, &s->i->container, err);
     if (r < 0)
@@ -83,6 +120,7 @@ static int abandon(struct start *s, struct error **err)
 {
     s->snapshot_fd = close_fd(s->snapshot_fd);
     warm_shell_drop_taps(&s->shell);
+    s->shell.guest = GUEST_NONE;
     return machine_destroy(take_ptr(s->shell.machine), err);
 }
 

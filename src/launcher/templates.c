@@ -6,9 +6,9 @@
  * booted like any other, in cgroups of its own with the plan's limits, until it says that its application listens; then
  * the monitor writes it into a sealed memory file, and the guest ends. What the guest wrote there is the tenant's own
  * image's doing, and only plans with the very same image, size and arguments start from it. The table holds those used
- * last, as many as are allowed and as fit into their share of the host's memory: who a template's memory is charged to is
- * gone when it is made. A template that fails, or fills the share by itself, is not tried again until it is learned again
- * after RETRY_S.
+ * last, as many as are allowed and as fit into their share of the host's memory: who a template's memory is charged to
+ * is gone when it is made. A template that fails, or fills the share by itself, is not tried again until it is learned
+ * again after RETRY_S.
  *
  * A guest may never get ready, so a thread of its own waits for it: the pool and the end of the launcher do not.
  */
@@ -71,7 +71,7 @@ static bool same_text(const char *a, const char *b)
     return strcmp(a ? a : "", b ? b : "") == 0;
 }
 
-static bool same_template(const struct launch_plan *a, const struct launch_plan *b)
+bool template_same(const struct launch_plan *a, const struct launch_plan *b)
 {
     const struct plan_machine *m = &a->machine, *n = &b->machine;
 
@@ -88,7 +88,7 @@ static bool same_template(const struct launch_plan *a, const struct launch_plan 
 static struct template *find(struct templates *t, const struct launch_plan *plan)
 {
     for (unsigned i = 0; i < t->count; i++)
-        if (same_template(&t->list[i].plan, plan))
+        if (template_same(&t->list[i].plan, plan))
             return &t->list[i];
     return NULL;
 }
@@ -99,10 +99,10 @@ static void clear(struct template *t)
     close_fd(t->fd);
 }
 
-/* What of a plan a template keeps. */
-static int copy_plan(const struct launch_plan *plan, struct launch_plan *ret)
+int template_plan_copy(const struct launch_plan *plan, struct launch_plan *ret)
 {
-    struct launch_plan copy = {.kind = PLAN_MACHINE, .root = plan->root, .limits = plan->limits};
+    struct launch_plan copy = {
+        .kind = PLAN_MACHINE, .root = plan->root, .limits = plan->limits, .log_bytes_max = plan->log_bytes_max};
 
     copy.machine = plan->machine;
     copy.machine.identity = NULL;
@@ -141,6 +141,18 @@ static void promote(struct templates *t, struct template moved, unsigned from)
     t->list[0] = moved;
 }
 
+bool template_awaited(struct launcher *l, const struct launch_plan *plan)
+{
+    struct templates *t = l->templates;
+    const struct template *found;
+
+    pthread_mutex_lock(&t->lock);
+    found = find(t, plan);
+    bool awaited = found && found->fd < 0 && !found->failed;
+    pthread_mutex_unlock(&t->lock);
+    return awaited;
+}
+
 void template_learn(struct launcher *l, const struct launch_plan *plan)
 {
     struct templates *t = l->templates;
@@ -155,7 +167,7 @@ void template_learn(struct launcher *l, const struct launch_plan *plan)
         if (found->failed && monotonic_ns() - found->failed_at_ns > RETRY_S * UINT64_C(1000000000))
             found->failed = false;
         promote(t, *found, (unsigned)(found - t->list));
-    } else if (copy_plan(plan, &fresh.plan) == 0) {
+    } else if (template_plan_copy(plan, &fresh.plan) == 0) {
         if (t->count == t->max)
             clear(&t->list[--t->count]);
         promote(t, fresh, t->count++);
@@ -336,7 +348,7 @@ static void make_one(struct launcher *l, const struct template *wanted)
     uint64_t number = ++t->made;
     int fd = -1;
 
-    if (copy_plan(&wanted->plan, &plan) < 0)
+    if (template_plan_copy(&wanted->plan, &plan) < 0)
         return;
     pthread_mutex_unlock(&t->lock);
     if (make(l, &plan, number, &fd, &err) < 0 && !t->stopping)
@@ -344,6 +356,9 @@ static void make_one(struct launcher *l, const struct template *wanted)
     pthread_mutex_lock(&t->lock);
     settle(t, &plan, generation, fd);
     plan_clear(&plan);
+    pthread_mutex_unlock(&t->lock);
+    pool_look_again(l); /* it may have waited for this one */
+    pthread_mutex_lock(&t->lock);
 }
 
 static void *make_missing(void *context)

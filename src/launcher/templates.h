@@ -21,6 +21,14 @@ int template_take(struct launcher *l, const struct launch_plan *plan);
 /* After a start: this plan is worth a snapshot, which is made if there is none. */
 void template_learn(struct launcher *l, const struct launch_plan *plan);
 
+/* One is being made for the plan, or will be. */
+bool template_awaited(struct launcher *l, const struct launch_plan *plan);
+
+/* What of a plan makes its guest, before it is somebody: image, size, arguments, limits. plan_clear() ends the copy. */
+int template_plan_copy(const struct launch_plan *plan, struct launch_plan *ret);
+/* Whether the same guest does for both (limits can be changed). */
+bool template_same(const struct launch_plan *a, const struct launch_plan *b);
+
 /* Forgets those that use a layer. */
 void template_drop(struct launcher *l, const char *layer);
 

@@ -188,6 +188,7 @@ static int raise_taps(struct fabric *f, const struct fabric_ports *ports, const 
     for (uint32_t i = 0; i < ports->count; i++) {
         netlink_enslave(&batch, fabric_host_index(ports, i), links[i].index, links[i].mac, links[i].link.mtu);
         netlink_port_static(&batch, fabric_host_index(ports, i));
+        netlink_port_flood(&batch, fabric_host_index(ports, i), false); /* nobody is there yet: fabric_announce() */
     }
     return netlink_commit(fd, &batch, err);
 }
@@ -248,7 +249,7 @@ static int let_through(struct fabric *f, const struct fabric_ports *ports, const
 }
 
 static int address_outside(struct fabric *f, const struct fabric_ports *ports, const struct fabric_link *links,
-                           const struct plan_nic *nics, struct error **err)
+                           const struct plan_nic *nics, bool taps, struct error **err)
 {
     struct netlink_batch batch;
     int fd, r;
@@ -266,6 +267,8 @@ static int address_outside(struct fabric *f, const struct fabric_ports *ports, c
             netlink_neighbour(&batch, links[i].index, &a4, nics[i].mac);
         if (nics[i].prefix6)
             netlink_neighbour(&batch, links[i].index, &a6, nics[i].mac);
+        if (taps)
+            netlink_port_flood(&batch, fabric_host_index(ports, i), true);
     }
     return netlink_commit(fd, &batch, err);
 }
@@ -349,7 +352,7 @@ int fabric_address(struct fabric *f, const struct fabric_ports *ports, int netns
         return 0;
     r = copy_links(f, ports, links, err);
     if (r == 0)
-        r = address_outside(f, ports, links, nics, err);
+        r = address_outside(f, ports, links, nics, false, err);
     if (r < 0)
         return r;
     netlink_begin(&batch);
@@ -366,7 +369,7 @@ int fabric_announce(struct fabric *f, const struct fabric_ports *ports, const st
     if (ports->count == 0)
         return 0;
     r = copy_links(f, ports, links, err);
-    return r < 0 ? r : address_outside(f, ports, links, nics, err);
+    return r < 0 ? r : address_outside(f, ports, links, nics, true, err);
 }
 
 /* Neighbour entries of one interface; those of a link that is gone went with its bridge. */

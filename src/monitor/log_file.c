@@ -20,6 +20,13 @@ enum { PREFIX_MAX = 48 };
 
 static const char *const stream_names[LOG_STREAM_COUNT] = {"stdout", "stderr"};
 
+int log_file_newer(const struct stat *first, const struct stat *second)
+{
+    return second->st_size &&
+           (!first->st_size || second->st_mtim.tv_sec > first->st_mtim.tv_sec ||
+            (second->st_mtim.tv_sec == first->st_mtim.tv_sec && second->st_mtim.tv_nsec > first->st_mtim.tv_nsec));
+}
+
 /* After a restart the file written last goes on being written. */
 void log_file_setup(struct log_file *log, const int fds[2], uint64_t bytes_max)
 {
@@ -30,11 +37,17 @@ void log_file_setup(struct log_file *log, const int fds[2], uint64_t bytes_max)
     log->half = bytes_max / 2;
     if (fds[0] < 0 || fstat(fds[0], &st[0]) || fstat(fds[1], &st[1]))
         return;
-    if (st[1].st_size &&
-        (!st[0].st_size || st[1].st_mtim.tv_sec > st[0].st_mtim.tv_sec ||
-         (st[1].st_mtim.tv_sec == st[0].st_mtim.tv_sec && st[1].st_mtim.tv_nsec > st[0].st_mtim.tv_nsec)))
-        log->current = 1;
+    log->current = log_file_newer(&st[0], &st[1]);
     log->written = (uint64_t)st[log->current].st_size;
+}
+
+void log_file_continue(struct log_file *log, const int fds[2], uint64_t bytes_max, unsigned current, uint64_t written)
+{
+    log->fds[0] = fds[0];
+    log->fds[1] = fds[1];
+    log->half = bytes_max / 2;
+    log->current = current != 0;
+    log->written = written;
 }
 
 static void flush(struct log_file *log)

@@ -3,6 +3,7 @@
 #ifndef CORACLE_MONITOR_LOG_FILE_H
 #define CORACLE_MONITOR_LOG_FILE_H
 
+#include <sys/stat.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,10 @@ struct log_file {
 };
 
 void log_file_setup(struct log_file *log, const int fds[2], uint64_t bytes_max);
+/* Of an instance's two files the one that was written last: 0 or 1. */
+int log_file_newer(const struct stat *first, const struct stat *second);
+/* The same for who may not ask the kernel: which of the two is written now, and how long it is. */
+void log_file_continue(struct log_file *log, const int fds[2], uint64_t bytes_max, unsigned current, uint64_t written);
 
 /* Takes what a pipe or terminal has. prompt: a line without its end is written at once. 0: more may come; 1: nothing
  * there; -1: end of file. */

@@ -13,12 +13,22 @@
 #include "monitor/message.h"
 
 static const char *const type_names[] = {
-    [MONITOR_PREPARE] = "PREPARE",   [MONITOR_LOAD] = "LOAD",     [MONITOR_STATUS] = "STATUS",
-    [MONITOR_PAUSE] = "PAUSE",       [MONITOR_RESUME] = "RESUME", [MONITOR_SNAPSHOT] = "SNAPSHOT",
-    [MONITOR_MEMORY] = "MEMORY",     [MONITOR_CONSOLE] = "CONSOLE", [MONITOR_VSOCK] = "VSOCK",
-    [MONITOR_POWER] = "POWER",       [MONITOR_DONE] = "DONE",     [MONITOR_FAILED] = "FAILED",
-    [MONITOR_STATUS_REPLY] = "STATUS_REPLY", [MONITOR_MIGRATE] = "MIGRATE",
+    [MONITOR_PREPARE] = "PREPARE",
+    [MONITOR_LOAD] = "LOAD",
+    [MONITOR_STATUS] = "STATUS",
+    [MONITOR_PAUSE] = "PAUSE",
+    [MONITOR_RESUME] = "RESUME",
+    [MONITOR_SNAPSHOT] = "SNAPSHOT",
+    [MONITOR_MEMORY] = "MEMORY",
+    [MONITOR_CONSOLE] = "CONSOLE",
+    [MONITOR_VSOCK] = "VSOCK",
+    [MONITOR_POWER] = "POWER",
+    [MONITOR_DONE] = "DONE",
+    [MONITOR_FAILED] = "FAILED",
+    [MONITOR_STATUS_REPLY] = "STATUS_REPLY",
+    [MONITOR_MIGRATE] = "MIGRATE",
     [MONITOR_NET] = "NET",
+    [MONITOR_IDENTITY] = "IDENTITY",
 };
 _Static_assert(sizeof(type_names) / sizeof(type_names[0]) == MONITOR_TYPE_COUNT, "a name for each type");
 
@@ -35,6 +45,8 @@ static size_t fixed_size(unsigned type)
         return sizeof(struct monitor_prepare);
     case MONITOR_LOAD:
         return sizeof(struct monitor_load);
+    case MONITOR_IDENTITY:
+        return sizeof(struct monitor_identity);
     case MONITOR_MEMORY:
         return sizeof(struct monitor_memory);
     case MONITOR_VSOCK:
@@ -92,6 +104,11 @@ const char *monitor_parameters(const struct monitor_load *load)
     return (const char *)(load + 1);
 }
 
+const char *monitor_identity_parameters(const struct monitor_identity *identity)
+{
+    return (const char *)(identity + 1);
+}
+
 /* ---- checks ---- */
 
 static int wrong(struct error **err, unsigned type, const char *what)
@@ -129,23 +146,42 @@ static int check_devices(const struct monitor_load *l, struct error **err)
     return 0;
 }
 
+static int check_parameters(unsigned type, const char *text, uint32_t text_size, size_t whole_size, struct error **err)
+{
+    if (text_size < 1 || text_size > MONITOR_PARAMETERS_MAX || whole_size != fixed_size(type) + text_size)
+        return wrong(err, type, "length of the parameters");
+    if (strnlen(text, text_size) != text_size - 1)
+        return wrong(err, type, "parameters that are not one string");
+    return 0;
+}
+
+static int check_identity(const struct monitor_identity *i, size_t size, struct error **err)
+{
+    if (i->flags & ~(uint32_t)MONITOR_IDENTITY_FILES)
+        return wrong(err, MONITOR_IDENTITY, "an unknown flag");
+    if (i->nic_count > MONITOR_NIC_MAX || i->log_current > 1)
+        return wrong(err, MONITOR_IDENTITY, "number of devices or of the log");
+    if (!ends(i->name, sizeof(i->name)) || !ends(i->id, sizeof(i->id)))
+        return wrong(err, MONITOR_IDENTITY, "a name without end");
+    for (unsigned n = 0; n < i->nic_count; n++)
+        if (i->nics[n].mac[0] & 1)
+            return wrong(err, MONITOR_IDENTITY, "a network device");
+    return check_parameters(MONITOR_IDENTITY, monitor_identity_parameters(i), i->parameters_size, size, err);
+}
+
 static int check_load(const struct monitor_load *l, size_t size, struct error **err)
 {
-    if (l->flags & ~(uint32_t)(2 * MONITOR_LOAD_INCOMING - 1) ||
+    if (l->flags & ~(uint32_t)(2 * MONITOR_LOAD_PARK - 1) ||
         ((l->flags & MONITOR_LOAD_INCOMING) && !(l->flags & MONITOR_LOAD_RESTORE)))
         return wrong(err, MONITOR_LOAD, "an unknown flag");
     if (l->boot < MONITOR_BOOT_UNIKERNEL || l->boot > MONITOR_BOOT_MULTIBOOT)
         return wrong(err, MONITOR_LOAD, "kind of boot");
     if (l->nic_count > MONITOR_NIC_MAX || l->disk_count > MONITOR_DISK_MAX)
         return wrong(err, MONITOR_LOAD, "number of devices");
-    if (l->parameters_size < 1 || l->parameters_size > MONITOR_PARAMETERS_MAX ||
-        size != sizeof(*l) + l->parameters_size)
-        return wrong(err, MONITOR_LOAD, "length of the parameters");
-    if (strnlen(monitor_parameters(l), l->parameters_size) != l->parameters_size - 1)
-        return wrong(err, MONITOR_LOAD, "parameters that are not one string");
     if (!ends(l->name, sizeof(l->name)) || !ends(l->id, sizeof(l->id)))
         return wrong(err, MONITOR_LOAD, "a name without end");
-    return check_devices(l, err);
+    int r = check_parameters(MONITOR_LOAD, monitor_parameters(l), l->parameters_size, size, err);
+    return r < 0 ? r : check_devices(l, err);
 }
 
 static int check_body(const struct monitor_header *h, size_t size, struct error **err)
@@ -157,6 +193,8 @@ static int check_body(const struct monitor_header *h, size_t size, struct error 
         return check_prepare((const void *)h, err);
     case MONITOR_LOAD:
         return check_load((const void *)h, size, err);
+    case MONITOR_IDENTITY:
+        return check_identity((const void *)h, size, err);
     case MONITOR_DONE:
     case MONITOR_FAILED:
         if (reply->stage >= MONITOR_STAGE_COUNT || reply->error < 0 || !ends(reply->detail, sizeof(reply->detail)) ||
@@ -187,6 +225,9 @@ static void wanted_fds(const struct monitor_header *h, unsigned *ret_least, unsi
     case MONITOR_LOAD:
         monitor_load_layout((const void *)h, &l);
         break;
+    case MONITOR_IDENTITY:
+        l.count = ((const struct monitor_identity *)h)->flags & MONITOR_IDENTITY_FILES ? 4 : 0;
+        break;
     default:
         break;
     }
@@ -208,7 +249,8 @@ int monitor_check(const void *bytes, size_t size, unsigned fd_count, unsigned *r
     }
     if (h->type < MONITOR_PREPARE || h->type >= MONITOR_TYPE_COUNT)
         return error_set(err, EPROTO, "PROTOCOL_ERROR", "message of unknown type %u", h->type);
-    if (h->size != size || size < fixed_size(h->type) || (h->type != MONITOR_LOAD && size != fixed_size(h->type)))
+    const bool has_text = h->type == MONITOR_LOAD || h->type == MONITOR_IDENTITY;
+    if (h->size != size || size < fixed_size(h->type) || (!has_text && size != fixed_size(h->type)))
         return wrong(err, h->type, "length");
     int r = check_body(h, size, err);
     if (r < 0)

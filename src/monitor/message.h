@@ -17,6 +17,7 @@ struct monitor_message {
         struct monitor_header header;
         struct monitor_prepare prepare;
         struct monitor_load load;
+        struct monitor_identity identity;
         struct monitor_memory memory;
         struct monitor_vsock vsock;
         struct monitor_net net;
@@ -44,6 +45,9 @@ void monitor_load_layout(const struct monitor_load *load, struct monitor_load_fd
 
 /* The string behind a checked LOAD. */
 const char *monitor_parameters(const struct monitor_load *load);
+
+/* The string behind a checked IDENTITY. */
+const char *monitor_identity_parameters(const struct monitor_identity *identity);
 
 /* The NUL-terminated name of a type, for words. */
 const char *monitor_type_name(unsigned type);

@@ -15,11 +15,11 @@
 
 /* model/codes.h by stage; the monitor's words say the rest. */
 static const char *const stage_codes[MONITOR_STAGE_COUNT] = {
-    [MONITOR_STAGE_NONE] = "START_FAILED",      [MONITOR_STAGE_PROTOCOL] = "PROTOCOL_ERROR",
-    [MONITOR_STAGE_VM] = "START_FAILED",        [MONITOR_STAGE_MEMORY] = "NO_MEMORY",
-    [MONITOR_STAGE_IMAGE] = "IMAGE_MALFORMED",  [MONITOR_STAGE_SNAPSHOT] = "SNAPSHOT_UNUSABLE",
-    [MONITOR_STAGE_DEVICE] = "START_FAILED",    [MONITOR_STAGE_SANDBOX] = "START_FAILED",
-    [MONITOR_STAGE_GUEST] = "START_FAILED",     [MONITOR_STAGE_SUPPORT] = "UNSUPPORTED_BY_TECHNOLOGY",
+    [MONITOR_STAGE_NONE] = "START_FAILED",     [MONITOR_STAGE_PROTOCOL] = "PROTOCOL_ERROR",
+    [MONITOR_STAGE_VM] = "START_FAILED",       [MONITOR_STAGE_MEMORY] = "NO_MEMORY",
+    [MONITOR_STAGE_IMAGE] = "IMAGE_MALFORMED", [MONITOR_STAGE_SNAPSHOT] = "SNAPSHOT_UNUSABLE",
+    [MONITOR_STAGE_DEVICE] = "START_FAILED",   [MONITOR_STAGE_SANDBOX] = "START_FAILED",
+    [MONITOR_STAGE_GUEST] = "START_FAILED",    [MONITOR_STAGE_SUPPORT] = "UNSUPPORTED_BY_TECHNOLOGY",
     [MONITOR_STAGE_EMULATOR] = "START_FAILED",
 };
 
@@ -65,6 +65,27 @@ int monitor_send_load(int setup_fd, const struct monitor_load *load, const char 
     m.load.parameters_size = (uint32_t)size;
     memcpy(m.parameters, parameters, size);
     return monitor_send(setup_fd, &m.load.header, sizeof(m.load) + size, fds, fd_count, err);
+}
+
+int monitor_send_identity(int setup_fd, const struct monitor_identity *identity, const char *parameters, const int *fds,
+                          unsigned fd_count, struct error **err)
+{
+    struct {
+        struct monitor_identity identity;
+        char parameters[MONITOR_PARAMETERS_MAX];
+    } m;
+    size_t size = strlen(parameters) + 1;
+
+    if (size > sizeof(m.parameters)) {
+        error_set(err, E2BIG, "INVALID_VALUE", "arguments: %zu bytes as boot parameters, at most %d fit", size,
+                  MONITOR_PARAMETERS_MAX);
+        return -E2BIG;
+    }
+    m.identity = *identity;
+    m.identity.header.type = MONITOR_IDENTITY;
+    m.identity.parameters_size = (uint32_t)size;
+    memcpy(m.parameters, parameters, size);
+    return monitor_send(setup_fd, &m.identity.header, sizeof(m.identity) + size, fds, fd_count, err);
 }
 
 static int64_t now_ms(void)
@@ -138,7 +159,10 @@ int monitor_connect(int dirfd, const char *name, int *ret_fd, struct error **err
     /* Non-blocking: a monitor whose backlog is full is busy, not a reason to hang. */
     if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
         bool gone = errno == ECONNREFUSED || errno == ENOENT;
-        return error_set_errno(err, errno, gone ? "INSTANCE_LOST" : errno == EAGAIN ? "TIMEOUT" : "INTERNAL",
+        return error_set_errno(err, errno,
+                               gone              ? "INSTANCE_LOST"
+                               : errno == EAGAIN ? "TIMEOUT"
+                                                 : "INTERNAL",
                                "connecting to the monitor at %s", name);
     }
     *ret_fd = take_fd(&fd);

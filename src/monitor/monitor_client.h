@@ -13,6 +13,9 @@ int monitor_send_prepare(int setup_fd, const struct monitor_prepare *prepare, in
 /* load->parameters_size is set here; fds in the order that protocol.h says, as many as monitor_load_layout() counts. */
 int monitor_send_load(int setup_fd, const struct monitor_load *load, const char *parameters, const int *fds,
                       unsigned fd_count, struct error **err);
+/* fds as in protocol.h. */
+int monitor_send_identity(int setup_fd, const struct monitor_identity *identity, const char *parameters, const int *fds,
+                          unsigned fd_count, struct error **err);
 int monitor_wait(int setup_fd, int timeout_ms, struct monitor_reply *ret_reply, struct error **err);
 
 /* A connection to the monitor that listens at name in the folder dirfd; owned by the caller, each call may use it in

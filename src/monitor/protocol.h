@@ -12,6 +12,11 @@
  * launcher. After it the monitor does not care: it serves connections on the listening socket that LOAD brought, one
  * request at a time each, and lives until its guest ends or a signal comes.
  *
+ * A guest may wait in the warm pool, too. A LOAD with MONITOR_LOAD_PARK is answered when the guest was ready and stands
+ * still, with its wires cut and the sandbox closed; the end of the setup socket goes on to be the monitor's. IDENTITY
+ * then says who the guest is: it takes that as a restored one does, and goes on. From there on it is as after any LOAD.
+ * It is answered only when it cannot be carried out, by FAILED and the end: an answer would delay what it is about.
+ *
  * At its end a monitor writes the exit file (exit_file.h). SIGTERM, SIGINT, SIGHUP: the guest is asked to shut down
  * where it can be asked (LINUX), else ended; the exit file then says WIFSIGNALED with that signal. SIGKILL is the
  * launcher's word for now. Guest output goes to the two log files (log_file.h).
@@ -64,6 +69,8 @@ enum monitor_type {
                         file. FAILED: it runs on here. coracle-qemu only */
     MONITOR_NET, /* struct monitor_net, fd: a connected stream socket to a new vhost-user back end, in place of one that
                     went; the guest saw its link go down, and sees it come up -> DONE. coracle-vmm only */
+    /* on the setup socket, later than the others */
+    MONITOR_IDENTITY, /* struct monitor_identity, to a parked guest -> no answer, or FAILED */
     MONITOR_TYPE_COUNT
 };
 
@@ -126,6 +133,8 @@ enum monitor_load_flag {
     MONITOR_LOAD_BALLOON = 128,
     MONITOR_LOAD_INCOMING = 256, /* with RESTORE: the snapshot's fd is a stream from a monitor that is asked to MIGRATE; the
                                     guest, its identity and its writes come over it. Disks, taps, files are given anew */
+    MONITOR_LOAD_PARK = 512, /* DONE comes when the guest is ready and stands still, to be told who it is. Unikernels of
+                                coracle-vmm only */
 };
 
 /*
@@ -146,6 +155,24 @@ struct monitor_load {
     char id[40];              /* UUID: VM generation id's first value, SMBIOS */
     struct monitor_nic nics[MONITOR_NIC_MAX];
     struct monitor_disk disks[MONITOR_DISK_MAX];
+};
+
+/*
+ * Who a parked guest is. fds: none, or with MONITOR_IDENTITY_FILES exit file, listening socket, log.0, log.1 in place of
+ * LOAD's. Behind the struct: parameters_size bytes, NUL-terminated.
+ */
+enum monitor_identity_flag { MONITOR_IDENTITY_FILES = 1 };
+struct monitor_identity {
+    struct monitor_header header;
+    uint32_t flags;         /* enum monitor_identity_flag */
+    uint32_t nic_count;     /* as many as it has */
+    uint64_t log_written;   /* with files: bytes in the one that is written now, */
+    uint32_t log_current;   /* 0 or 1 */
+    uint32_t parameters_size;
+    char name[64], id[40];  /* as in LOAD */
+    struct {
+        uint8_t mac[6], reserved[2];
+    } nics[MONITOR_NIC_MAX];
 };
 
 struct monitor_memory {
@@ -205,6 +232,7 @@ struct monitor_status {
 };
 
 static_assert(sizeof(struct monitor_load) + MONITOR_PARAMETERS_MAX <= MONITOR_MESSAGE_MAX, "a message holds a LOAD");
+static_assert(sizeof(struct monitor_identity) == 8 + 8 + 16 + 104 + 64, "no padding");
 static_assert(sizeof(struct monitor_header) == 8 && sizeof(struct monitor_nic) == 8 && sizeof(struct monitor_disk) == 8,
               "no padding");
 

@@ -205,20 +205,43 @@ void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t maste
     finish(batch, h);
 }
 
-void netlink_port_static(struct netlink_batch *batch, uint32_t index)
+static struct nlmsghdr *begin_port(struct netlink_batch *batch, uint32_t index, struct nlattr **ret_port)
 {
     struct nlmsghdr *h = add(batch, RTM_SETLINK, 0, sizeof(struct ifinfomsg));
     struct ifinfomsg *i;
 
     if (!h)
-        return;
+        return NULL;
     i = mnl_nlmsg_get_payload(h);
     i->ifi_family = AF_BRIDGE;
     i->ifi_index = (int)index;
-    struct nlattr *port = mnl_attr_nest_start(h, IFLA_PROTINFO | NLA_F_NESTED);
+    *ret_port = mnl_attr_nest_start(h, IFLA_PROTINFO | NLA_F_NESTED);
+    return h;
+}
+
+void netlink_port_static(struct netlink_batch *batch, uint32_t index)
+{
+    struct nlattr *port;
+    struct nlmsghdr *h = begin_port(batch, index, &port);
+
+    if (!h)
+        return;
     mnl_attr_put_u8(h, IFLA_BRPORT_LEARNING, 0);
     /* Every address has its entry: a frame to another one is nobody's, and must not reach every tenant. */
     mnl_attr_put_u8(h, IFLA_BRPORT_UNICAST_FLOOD, 0);
+    mnl_attr_nest_end(h, port);
+    finish(batch, h);
+}
+
+void netlink_port_flood(struct netlink_batch *batch, uint32_t index, bool on)
+{
+    struct nlattr *port;
+    struct nlmsghdr *h = begin_port(batch, index, &port);
+
+    if (!h)
+        return;
+    mnl_attr_put_u8(h, IFLA_BRPORT_BCAST_FLOOD, on);
+    mnl_attr_put_u8(h, IFLA_BRPORT_MCAST_FLOOD, on);
     mnl_attr_nest_end(h, port);
     finish(batch, h);
 }

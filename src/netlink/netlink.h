@@ -88,6 +88,8 @@ void netlink_enslave(struct netlink_batch *batch, uint32_t index, uint32_t maste
 
 /* Bridge port: no learning of source addresses (they are set by netlink_fdb(), so nobody can take another's). */
 void netlink_port_static(struct netlink_batch *batch, uint32_t index);
+/* Whether frames for all (broadcast, multicast) leave by this bridge port. */
+void netlink_port_flood(struct netlink_batch *batch, uint32_t index, bool on);
 
 /* Adds or replaces. Duplicate address detection is never done: addresses come from our own allocator. */
 void netlink_address(struct netlink_batch *batch, uint32_t index, const struct netlink_address *address,

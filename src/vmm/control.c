@@ -13,7 +13,9 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "monitor/message.h"
@@ -28,7 +30,9 @@ enum { CONNECTION_MAX = 8, STACK_BYTES = 64 * 1024 };
 
 static struct {
     struct machine *machine;
-    int listen_fd;
+    int listen_fd;                   /* the control thread's */
+    int next_fd;                     /* to be listened to in its place, -1: none; atomic */
+    int wake_fd;                     /* says so */
     int connections[CONNECTION_MAX]; /* -1: free */
     bool paused;
     uint64_t begun_ns;
@@ -266,9 +270,21 @@ static void accept_one(void)
     }
 }
 
+static void change_listener(void)
+{
+    uint64_t count;
+    int next =
+        read(self.wake_fd, &count, sizeof(count)) > 0 ? __atomic_exchange_n(&self.next_fd, -1, __ATOMIC_ACQUIRE) : -1;
+
+    if (next < 0)
+        return;
+    close_fd(self.listen_fd);
+    self.listen_fd = next;
+}
+
 static void *control_thread(void *unused)
 {
-    struct pollfd polled[CONNECTION_MAX + 1];
+    struct pollfd polled[CONNECTION_MAX + 2];
 
     (void)unused;
     sem_post(&self.started);
@@ -282,8 +298,13 @@ static void *control_thread(void *unused)
             room |= self.connections[i] < 0;
         }
         polled[CONNECTION_MAX] = (struct pollfd){.fd = room ? self.listen_fd : -1, .events = POLLIN};
-        if (poll(polled, CONNECTION_MAX + 1, -1) < 0)
+        polled[CONNECTION_MAX + 1] = (struct pollfd){.fd = self.wake_fd, .events = POLLIN};
+        if (poll(polled, CONNECTION_MAX + 2, -1) < 0)
             continue;
+        if (polled[CONNECTION_MAX + 1].revents) {
+            change_listener();
+            continue;
+        }
         for (unsigned i = 0; i < CONNECTION_MAX; i++)
             if (polled[i].revents && self.connections[i] >= 0)
                 receive(&self.connections[i]);
@@ -300,6 +321,15 @@ void control_serve(int listen_fd)
     sem_post(&self.serving);
 }
 
+void control_serve_instead(int listen_fd)
+{
+    const uint64_t one = 1;
+
+    close_fd(__atomic_exchange_n(&self.next_fd, listen_fd, __ATOMIC_RELEASE));
+    if (write(self.wake_fd, &one, sizeof(one)) < 0)
+        return; /* it is told already */
+}
+
 int control_start(struct machine *machine, struct error **err)
 {
     sigset_t all, before;
@@ -307,6 +337,10 @@ int control_start(struct machine *machine, struct error **err)
     pthread_t thread;
 
     self.machine = machine;
+    self.next_fd = -1;
+    self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self.wake_fd < 0)
+        return error_set_errno(err, errno, "INTERNAL", "cannot make the control thread's descriptor");
     memset(self.connections, 0xff, sizeof(self.connections));
     sem_init(&self.started, 0, 0);
     sem_init(&self.serving, 0, 0);

@@ -10,6 +10,8 @@ int control_start(struct machine *machine, struct error **err);
 
 /* Connections to listen_fd (taken over) are served from now on, as long as the process lives. */
 void control_serve(int listen_fd);
+/* From now on to another one (taken over), while the thread serves. */
+void control_serve_instead(int listen_fd);
 
 /* The guest said that it is ready; vCPU thread. */
 void control_ready(void);

@@ -87,15 +87,14 @@ void machine_unmap_file(const uint8_t *map, size_t size)
         munmap((void *)(uintptr_t)map, size);
 }
 
-static void fill_clock(struct vm *vm, struct boot_info *info)
+static void fill_clock(const struct vm *vm, struct boot_info *info)
 {
     struct timespec now;
-    int khz = ioctl(vm->vcpu_fd, KVM_GET_TSC_KHZ, 0);
 
     clock_gettime(CLOCK_REALTIME, &now);
     info->wall_clock_tsc = __rdtsc();
     info->wall_clock_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    info->tsc_khz = khz > 0 ? (uint64_t)khz : 0;
+    info->tsc_khz = vm->deadline.tsc_khz;
 }
 
 static void fill_facts(struct device *d, struct boot_facts *ret)
@@ -108,12 +107,22 @@ static void fill_facts(struct device *d, struct boot_facts *ret)
     pthread_mutex_unlock(&d->lock);
 }
 
-static int fill_info(struct vm *vm, struct boot_info *info, struct error **err)
+static int draw_seed(struct machine *m, struct error **err)
 {
+    if (getrandom(m->seed, sizeof(m->seed), 0) != sizeof(m->seed))
+        return error_set_errno(err, errno, "INTERNAL", "getrandom");
+    return 0;
+}
+
+/* The seed is used up. */
+static void fill_info(struct machine *m, struct boot_info *info)
+{
+    struct vm *vm = m->vm;
+
     fill_clock(vm, info);
     info->flags |= BOOT_FACTS;
-    if (getrandom(info->seed, sizeof(info->seed), 0) != sizeof(info->seed))
-        return error_set_errno(err, errno, "INTERNAL", "getrandom");
+    memcpy(info->seed, m->seed, sizeof(info->seed));
+    explicit_bzero(m->seed, sizeof(m->seed));
     info->device_count = vm->device_count;
     for (unsigned i = 0; i < vm->device_count; i++) {
         fill_facts(vm->devices[i], &info->facts[i]);
@@ -123,7 +132,6 @@ static int fill_info(struct vm *vm, struct boot_info *info, struct error **err)
             .vector = (uint32_t)BOOT_VECTOR_DEVICE + i,
         };
     }
-    return 0;
 }
 
 static int load_direct(struct machine *m, const uint8_t *file, size_t size, const struct machine_load *load,
@@ -134,11 +142,11 @@ static int load_direct(struct machine *m, const uint8_t *file, size_t size, cons
     struct elf_image image;
     int r = elf_read(file, size, vm->ram.memory.bytes, 0, &image, err);
 
+    if (r < 0)
+        return r;
     boot.image = &image;
-    if (r == 0)
-        r = fill_info(vm, &boot.info, err);
-    if (r == 0)
-        r = direct_boot_memory(&vm->ram.memory, &boot, err);
+    fill_info(m, &boot.info);
+    r = direct_boot_memory(&vm->ram.memory, &boot, err);
     return r < 0 ? r : direct_boot_registers(vm->vcpu_fd, &vm->ram.memory, err);
 }
 
@@ -187,26 +195,22 @@ static int add_network(struct machine *m, struct machine_nic *nic, struct error 
     return r < 0 ? r : net_attach(net, m->loop, err);
 }
 
-/* A restored guest finds what a booted one finds, but in memory that knows another life. */
-static int renew(struct vm *vm, const struct machine_load *load, uint64_t free_start, struct error **err)
+/* A guest that is another from now on finds what a booted one finds, but in memory that knows another life. */
+static void renew(struct machine *m, const char *parameters, uint64_t free_start)
 {
+    const struct vm *vm = m->vm;
     struct boot_info info = {.magic = BOOT_MAGIC,
                              .version = BOOT_VERSION,
                              .flags = BOOT_DIRECT,
                              .memory_bytes = vm->ram.memory.bytes,
                              .free_start = free_start};
-    struct boot_shared *shared = guest_memory_at(&vm->ram.memory, BOOT_SHARED_ADDRESS, sizeof(*shared));
-    void *to = guest_memory_at(&vm->ram.memory, BOOT_INFO_ADDRESS, sizeof(info));
-    char *text = guest_memory_at(&vm->ram.memory, BOOT_PARAMETERS_ADDRESS, BOOT_PARAMETERS_SIZE);
-    int r = fill_info(vm, &info, err);
+    struct boot_shared *shared = (void *)(vm->ram.memory.base + BOOT_SHARED_ADDRESS);
 
-    if (r < 0)
-        return r;
-    memcpy(to, &info, sizeof(info));
-    snprintf(text, BOOT_PARAMETERS_SIZE, "%s", load->parameters);
+    fill_info(m, &info);
+    memcpy(vm->ram.memory.base + BOOT_INFO_ADDRESS, &info, sizeof(info));
+    snprintf((char *)vm->ram.memory.base + BOOT_PARAMETERS_ADDRESS, BOOT_PARAMETERS_SIZE, "%s", parameters);
     shared->ready = 0;
     shared->generation++;
-    return 0;
 }
 
 static int restore_devices(struct vm *vm, const struct snapshot_header *header, struct error **err)
@@ -237,7 +241,9 @@ static int restore(struct machine *m, const struct machine_load *load, struct er
         direct_boot_hot_pages(&vm->ram.memory, header.free_start);
         r = snapshot_processor(vm->vcpu_fd, &header, err);
     }
-    return r < 0 ? r : renew(vm, load, header.free_start, err);
+    if (r == 0)
+        renew(m, load->parameters, header.free_start);
+    return r;
 }
 
 int machine_load(struct machine *m, struct machine_load *load, struct error **err)
@@ -246,22 +252,44 @@ int machine_load(struct machine *m, struct machine_load *load, struct error **er
 
     snprintf(m->kernel_name, sizeof(m->kernel_name), "%s", load->kernel_name);
     m->stage = MONITOR_STAGE_DEVICE;
-    for (unsigned i = 0; r == 0 && i < load->nic_count; i++)
+    for (unsigned i = 0; r == 0 && i < load->nic_count; i++) {
+        load->nics[i].net.cut = load->park;
         r = add_network(m, &load->nics[i], err);
+    }
     if (r == 0)
         r = machine_add_extras(m, &load->extras, m->memory_shared, err);
     if (r == 0 && m->vsock)
         r = guest_control_prepare(m, err);
     if (r == 0)
         r = vm_route_interrupts(m->vm, err);
+    if (r == 0)
+        r = draw_seed(m, err);
     if (r < 0)
         return r;
-    if (load->restore) {
-        m->stage = MONITOR_STAGE_SNAPSHOT;
-        return restore(m, load, err);
-    }
-    m->stage = MONITOR_STAGE_IMAGE;
-    return load_image(m, load, err);
+    m->stage = load->restore ? MONITOR_STAGE_SNAPSHOT : MONITOR_STAGE_IMAGE;
+    r = load->restore ? restore(m, load, err) : load_image(m, load, err);
+    return r == 0 && load->park ? draw_seed(m, err) : r;
+}
+
+int machine_identify(struct machine *m, const struct monitor_identity *identity, const char *parameters,
+                     struct error **err)
+{
+    const struct vm *vm = m->vm;
+    const struct boot_info *before = (void *)(vm->ram.memory.base + BOOT_INFO_ADDRESS);
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < vm->device_count; i++)
+        count += vm->devices[i]->ops->type == VIRTIO_NET;
+    if (count != identity->nic_count)
+        return error_set(err, EINVAL, "INVALID_VALUE", "an identity for %u network devices, and the guest has %u",
+                         identity->nic_count, count);
+    for (unsigned i = 0, nic = 0; i < vm->device_count; i++)
+        if (vm->devices[i]->ops->type == VIRTIO_NET)
+            net_identify(vm->devices[i], identity->nics[nic++].mac);
+    snprintf(m->kernel_name, sizeof(m->kernel_name), "%s", identity->name);
+    m->vm->ready = false;
+    renew(m, parameters, before->free_start); /* the guest's own business, if it had a device write there */
+    return 0;
 }
 
 int machine_enclose(struct machine *m, struct error **err)
@@ -272,7 +300,8 @@ int machine_enclose(struct machine *m, struct error **err)
     r = sandbox_privileges(err);
     if (r == 0)
         r = sandbox_files(err);
-    if (r == 0 && !m->vm->shape.ring0) /* the kernel starts a thread of its own with the first run: it is enclosed too */
+    if (r == 0 &&
+        !m->vm->shape.ring0) /* the kernel starts a thread of its own with the first run: it is enclosed too */
         direct_boot_warm_up(m->vm->vcpu_fd, m->vm->run, &m->vm->ram.memory);
     for (unsigned i = 0; i < m->vm->shape.vcpus; i++)
         place_vcpu(loop_place(m->loop));

@@ -23,6 +23,7 @@ struct machine {
     struct device *vsock, *balloon; /* NULL: it has none */
     int console_fd;                 /* write end of the console's input; -1: none */
     bool memory_shared;
+    uint8_t seed[32];          /* of the guest's next life, drawn while that is possible */
     uint64_t memory_ns, vm_ns; /* CLOCK_MONOTONIC: when PREPARE's steps were done */
 };
 
@@ -37,6 +38,7 @@ struct machine_load {
     const char *kernel_name;
     int kernel_fd; /* borrowed: an image, or with restore a snapshot */
     bool restore;
+    bool park; /* it gets its identity later, and no packet until then */
     int initrd_fd; /* borrowed; -1: none */
     const char *parameters;
     unsigned nic_count;
@@ -57,6 +59,10 @@ void machine_unmap_file(const uint8_t *map, size_t size); /* accepts NULL */
 int machine_enclose(struct machine *m, struct error **err);
 /* No system call but the listed: before the guest's first instruction. */
 int machine_confine(struct machine *m, struct error **err);
+/* Who the parked guest is. On the vCPU's thread while the guest stands still; the sandbox may be closed.
+ * identity is checked, as monitor_receive() does; its files are the caller's business. */
+int machine_identify(struct machine *m, const struct monitor_identity *identity, const char *parameters,
+                     struct error **err);
 /* Runs the guest to its end, says in the log how it ended. Returns the wait status (wait(2)) to be recorded. */
 int machine_run(struct machine *m);
 

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "monitor/log_file.h"
 #include "vmm/output.h"
@@ -47,6 +48,16 @@ void output_to_log(const int fds[2], uint64_t bytes_max)
 
     log_file_setup(&out.file, fds ? fds : none, bytes_max);
     log_redirect(take_own);
+}
+
+void output_to_other_log(const int fds[2], unsigned current, uint64_t written)
+{
+    pthread_mutex_lock(&out.lock);
+    const int before[2] = {out.file.fds[0], out.file.fds[1]};
+    log_file_continue(&out.file, fds, out.file.half * 2, current, written);
+    pthread_mutex_unlock(&out.lock);
+    close_fd(before[0]);
+    close_fd(before[1]);
 }
 
 void output_flush(void *context)

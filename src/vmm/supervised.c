@@ -5,6 +5,7 @@
  * Main thread.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +22,15 @@
 #include "vmm/sandbox.h"
 #include "vmm/supervised.h"
 
+enum { LOOK_MS = 10000 };
+
 static struct {
     struct machine machine;
     struct monitor_message message; /* static: a large one on no stack */
     int setup_fd;
     int exit_fd;
-    bool wait; /* DONE is owed until the guest is ready */
+    bool wait;  /* DONE is owed until the guest is ready */
+    bool parks; /* the guest has no identity yet */
     uint64_t times[MONITOR_TIMES];
 } self = {.setup_fd = MONITOR_SETUP_FD, .exit_fd = -1};
 
@@ -138,14 +142,15 @@ static int check_support(const struct monitor_load *l, struct error **err)
     bool ring0 = l->boot != MONITOR_BOOT_UNIKERNEL;
 
     if (ring0 != self.machine.vm->shape.ring0)
-        return unsupported(err, ring0 ? "the machine was prepared for a unikernel" : "the machine was prepared for a kernel");
+        return unsupported(err, ring0 ? "the machine was prepared for a unikernel"
+                                      : "the machine was prepared for a kernel");
     if (!ring0 && (l->flags & MONITOR_LOAD_INITRD))
         return unsupported(err, "a unikernel has no initrd");
     for (unsigned i = 0; i < l->disk_count; i++)
         if (l->disks[i].format != 0)
             return unsupported(err, "coracle-vmm reads raw disks only");
-    if (ring0 && (l->flags & MONITOR_LOAD_RESTORE))
-        return unsupported(err, "coracle-vmm restores unikernels only");
+    if (ring0 && (l->flags & (MONITOR_LOAD_RESTORE | MONITOR_LOAD_PARK)))
+        return unsupported(err, "coracle-vmm restores and parks unikernels only");
     return 0;
 }
 
@@ -166,7 +171,8 @@ static int load(struct error **err)
     } else {
         output_to_log(NULL, 0);
     }
-    self.wait = (l->flags & MONITOR_LOAD_WAIT) != 0;
+    self.parks = what.park = (l->flags & MONITOR_LOAD_PARK) != 0;
+    self.wait = (l->flags & MONITOR_LOAD_WAIT) && !self.parks;
     what.restore = (l->flags & MONITOR_LOAD_RESTORE) != 0;
     what.kernel_fd = self.message.fds[at.kernel];
     take_extras(l, &at, &what.extras);
@@ -185,14 +191,6 @@ static int load(struct error **err)
     return r;
 }
 
-static void on_ready(void *context)
-{
-    (void)context;
-    control_ready();
-    if (self.wait)
-        done();
-}
-
 static int step(enum monitor_type wanted, int (*carry_out)(struct error **err))
 {
     auto_error struct error *err = NULL;
@@ -205,6 +203,60 @@ static int step(enum monitor_type wanted, int (*carry_out)(struct error **err))
     return r;
 }
 
+/* ---- a parked guest ---- */
+
+/* False: a signal wants the end. */
+static bool wait_for_word(void)
+{
+    struct pollfd p = {.fd = self.setup_fd, .events = POLLIN};
+
+    while (!vcpu_is_stopping()) /* a signal that comes just before the wait is seen after it */
+        if (poll(&p, 1, LOOK_MS) > 0)
+            return true;
+    return false;
+}
+
+static int identify(struct error **err)
+{
+    const struct monitor_identity *i = &self.message.identity;
+
+    self.machine.stage = MONITOR_STAGE_DEVICE;
+    if (machine_identify(&self.machine, i, monitor_identity_parameters(i), err) < 0)
+        return -1;
+    if (!(i->flags & MONITOR_IDENTITY_FILES))
+        return 0;
+    const int logs[2] = {take_fd(&self.message.fds[2]), take_fd(&self.message.fds[3])};
+    output_to_other_log(logs, i->log_current, i->log_written);
+    close_fd(self.exit_fd);
+    self.exit_fd = take_fd(&self.message.fds[0]);
+    control_serve_instead(take_fd(&self.message.fds[1]));
+    return 0;
+}
+
+/* The guest stands still in here, on its own thread: what it has to know is in its memory when it goes on. A parked
+ * machine that cannot become anybody, or whose launcher is gone, ends. */
+static bool park(void *context)
+{
+    (void)context;
+    if (!self.parks)
+        return false;
+    done();
+    self.parks = false;
+    if (!wait_for_word())
+        return true;
+    if (step(MONITOR_IDENTITY, identify) < 0)
+        _exit(EXIT_FAILURE);
+    return true;
+}
+
+static void on_ready(void *context)
+{
+    (void)context;
+    control_ready();
+    if (self.wait)
+        done();
+}
+
 /* Never returns: destructors would need calls that are gone. */
 static void __attribute__((noreturn)) run(void)
 {
@@ -212,11 +264,12 @@ static void __attribute__((noreturn)) run(void)
     int status;
 
     self.machine.callbacks.ready = on_ready;
+    self.machine.callbacks.park = park;
     self.times[3] = machine_now_ns();
-    if (!self.wait)
+    if (!self.wait && !self.parks)
         done();
     status = machine_run(&self.machine);
-    if (self.wait) {
+    if (self.wait || self.parks) {
         error_set(&err, ECHILD, "START_FAILED", "the guest ended before it was ready");
         error_hint(&err, "its log says why");
         monitor_send_failed(self.setup_fd, MONITOR_STAGE_GUEST, err);

@@ -59,6 +59,11 @@ static int set_handlers(struct error **err)
     return 0;
 }
 
+bool vcpu_is_stopping(void)
+{
+    return stop_signal != 0;
+}
+
 void vcpu_end(int signal)
 {
     syscall(SYS_tgkill, getpid(), pausing.thread, signal);
@@ -194,6 +199,8 @@ static bool handle_idle(struct vm *vm, const struct vcpu_callbacks *callbacks, u
 
     if (callbacks->idle)
         callbacks->idle(callbacks->context);
+    if (vm->ready && callbacks->park && callbacks->park(callbacks->context))
+        return true;
     if (!shared || (uint32_t)__atomic_load_n(&shared->interrupts, __ATOMIC_RELAXED) != value)
         return true;
     deadline_arm(&vm->deadline, __atomic_load_n(&shared->sleep_until_tsc, __ATOMIC_RELAXED));
@@ -223,13 +230,14 @@ static bool handle_port(struct vm *vm, const struct vcpu_callbacks *callbacks, s
     if (run->io.direction != KVM_EXIT_IO_OUT || run->io.size > 4 || run->io.count != 1)
         return true; /* reads give what lies there: zeroes */
     memcpy(&value, (const uint8_t *)run + run->io.data_offset, run->io.size);
+    if (run->io.port == PORT_TEXT) /* what it said before it was ready is in the log when that is told */
+        handle_text(vm, callbacks, value);
     look_whether_ready(vm, callbacks);
     switch (run->io.port) {
     case PORT_IDLE:
         counters->idle++;
         return handle_idle(vm, callbacks, value);
     case PORT_TEXT:
-        handle_text(vm, callbacks, value);
         return true;
     case PORT_DEVICE:
         device_setup(vm, value);

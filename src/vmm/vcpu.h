@@ -32,6 +32,7 @@ struct vcpu_callbacks {
     void (*console)(void *context, uint8_t byte);
     void (*text)(void *context, const void *bytes, size_t size); /* bytes lie in guest memory */
     void (*idle)(void *context);                                 /* it has nothing to do: before it sleeps */
+    bool (*park)(void *context); /* it is ready and would sleep. True: time has passed, it looks for work again */
     bool (*stop)(void *context); /* a signal wants the run to end. True: the guest was asked to end by itself */
     void *context;
 };
@@ -48,6 +49,9 @@ bool vcpu_handle_exit(struct vm *vm, const struct vm_vcpu *cpu, const struct vcp
  * doing is complete then: its state can be read. A signal that ends the run ends the pause. */
 void vcpu_pause(struct vm *vm);
 void vcpu_resume(struct vm *vm);
+
+/* The vCPU's thread: whether a signal wants the run to end. */
+bool vcpu_is_stopping(void);
 
 /* Any thread: as a signal from outside. */
 void vcpu_end(int signal);

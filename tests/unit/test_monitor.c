@@ -276,6 +276,75 @@ static void test_loads(void **state)
     expect(&w, sizeof(w), 64, -EPROTO, "descriptors");
 }
 
+struct whole_identity {
+    struct monitor_identity identity;
+    char text[16];
+};
+
+static struct whole_identity somebody(void)
+{
+    struct whole_identity w = {.identity = {.flags = MONITOR_IDENTITY_FILES, .nic_count = 2, .name = "one"},
+                               .text = "0123456789abcde"};
+
+    w.identity.header = (struct monitor_header){MONITOR_PROTOCOL, MONITOR_IDENTITY, sizeof(w)};
+    w.identity.parameters_size = sizeof(w.text);
+    w.identity.nics[1].mac[0] = 2;
+    return w;
+}
+
+static void test_identities(void **state)
+{
+    struct whole_identity w = somebody();
+
+    expect(&w, sizeof(w), 4, 1, NULL);
+    expect(&w, sizeof(w), 9, 1, NULL);
+    expect(&w, sizeof(w), 3, -EPROTO, "descriptors");
+    w.identity.flags = 0;
+    expect(&w, sizeof(w), 0, 1, NULL);
+#define UNFIT(change, word)                                                                                            \
+    w = somebody();                                                                                                    \
+    change;                                                                                                            \
+    expect(&w, sizeof(w), 4, -EPROTO, word)
+    UNFIT(w.identity.parameters_size = 0, "length");
+    UNFIT(w.identity.parameters_size = 17, "length");
+    UNFIT(w.identity.parameters_size = UINT32_MAX, "length");
+    UNFIT(w.text[15] = 'f', "one string");
+    UNFIT(w.text[3] = '\0', "one string");
+    UNFIT(memset(w.identity.name, 'x', sizeof(w.identity.name)), "name");
+    UNFIT(memset(w.identity.id, 'x', sizeof(w.identity.id)), "name");
+    UNFIT(w.identity.nic_count = MONITOR_NIC_MAX + 1, "number");
+    UNFIT(w.identity.log_current = 2, "number");
+    UNFIT(w.identity.flags = 2, "flag");
+    UNFIT(w.identity.nics[1].mac[0] = 1, "network");
+    w = somebody();
+    expect(&w, sizeof(w.identity) - 1, 4, -EPROTO, "length");
+}
+
+static void test_identity_and_its_descriptors(void **state)
+{
+    static struct monitor_message m;
+    struct pair p = connected();
+    struct monitor_identity i = {.flags = MONITOR_IDENTITY_FILES, .nic_count = 1, .log_written = 77, .name = "one"};
+    int before = open_fds(), fds[4] = {STDERR_FILENO, STDERR_FILENO, STDERR_FILENO, STDERR_FILENO};
+    char long_text[MONITOR_PARAMETERS_MAX + 1];
+    struct error *err = NULL;
+
+    assert_int_equal(monitor_send_identity(p.ours, &i, "ip4=1.2.3.4/24", fds, 4, &err), 0);
+    assert_int_equal(monitor_receive(p.theirs, &m, &err), 1);
+    assert_int_equal(m.header.type, MONITOR_IDENTITY);
+    assert_int_equal(m.fd_count, 4);
+    assert_int_equal(m.identity.log_written, 77);
+    assert_string_equal(monitor_identity_parameters(&m.identity), "ip4=1.2.3.4/24");
+    monitor_message_end(&m);
+    assert_int_equal(open_fds(), before);
+    memset(long_text, 'x', sizeof(long_text) - 1);
+    long_text[sizeof(long_text) - 1] = '\0';
+    assert_int_equal(monitor_send_identity(p.ours, &i, long_text, fds, 4, &err), -E2BIG);
+    error_free(err);
+    close(p.ours);
+    close(p.theirs);
+}
+
 static void test_answers(void **state)
 {
     struct monitor_reply done = {.header = {MONITOR_PROTOCOL, MONITOR_DONE, sizeof(done)}};
@@ -340,8 +409,10 @@ static void test_client(void **state)
 
 static void test_exit_file(void **state)
 {
-    static const char *const bad[] = {"",      "15",     "15 ",  "15 1",    " 15 1\n", "15  1\n", "15 1\n\n",
-                                      "-1 1\n", "x 1\n", "15 x\n", "4294967296 1\n", "1 18446744073709551616\n", "15 1\n2"};
+    static const char *const bad[] = {
+        "",         "15",     "15 ",   "15 1",   " 15 1\n",        "15  1\n",
+        "15 1\n\n", "-1 1\n", "x 1\n", "15 x\n", "4294967296 1\n", "1 18446744073709551616\n",
+        "15 1\n2"};
     auto_fd int fd = memfd_create("exit", MFD_CLOEXEC);
     char text[64];
     uint64_t when = 0;
@@ -435,11 +506,18 @@ static void test_log_takes_turns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layout),  cmocka_unit_test(test_load_and_its_descriptors),
-        cmocka_unit_test(test_headers), cmocka_unit_test(test_prepare),
-        cmocka_unit_test(test_loads),   cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_client),  cmocka_unit_test(test_exit_file),
-        cmocka_unit_test(test_log),     cmocka_unit_test(test_log_takes_turns),
+        cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_load_and_its_descriptors),
+        cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_prepare),
+        cmocka_unit_test(test_loads),
+        cmocka_unit_test(test_identities),
+        cmocka_unit_test(test_identity_and_its_descriptors),
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_client),
+        cmocka_unit_test(test_exit_file),
+        cmocka_unit_test(test_log),
+        cmocka_unit_test(test_log_takes_turns),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

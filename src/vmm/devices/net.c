@@ -159,6 +159,8 @@ static int check(const struct net_options *o, struct error **err)
 {
     if (o->pairs < 1 || o->pairs > NET_PAIR_MAX || (o->pairs > 1 && !o->control))
         return error_set(err, EINVAL, "INVALID_VALUE", "a network device of %u queue pairs", o->pairs);
+    if (o->cut && (o->user_fd >= 0 || o->vhost_fds[0] >= 0)) /* who moves its packets cannot be told */
+        return error_set(err, EINVAL, "INVALID_VALUE", "only a tap can wait for its guest to be somebody");
     if (o->user_fd >= 0 && o->memory_fd < 0)
         return error_set(err, EINVAL, "INVALID_VALUE", "vhost-user needs guest memory that can be shared");
     return 0;
@@ -192,6 +194,7 @@ int net_create(const struct guest_memory *memory, const struct net_options *o, s
     n->active = 1;
     n->mtu = o->mtu;
     n->link_up = true;
+    n->cut = o->cut;
     memcpy(n->mac, o->mac, sizeof(n->mac));
     r = device_add_queues(&n->device, 2 * n->pairs + (o->control ? 1 : 0), err);
     if (r == 0)
@@ -238,6 +241,16 @@ void net_set_link(struct device *d, bool up)
 {
     pthread_mutex_lock(&d->lock);
     net_change_link(net_of(d), up);
+    pthread_mutex_unlock(&d->lock);
+}
+
+void net_identify(struct device *d, const uint8_t mac[6])
+{
+    struct net *n = net_of(d);
+
+    pthread_mutex_lock(&d->lock);
+    memcpy(n->mac, mac, sizeof(n->mac));
+    n->cut = false;
     pthread_mutex_unlock(&d->lock);
 }
 

@@ -20,6 +20,7 @@ struct net_counters {
 struct net_options {
     uint8_t mac[6];
     uint16_t mtu;   /* told to the driver; 0: it is not */
+    bool cut;       /* nothing passes until net_identify(), and the driver does not know: what it sends is dropped */
     bool control;   /* a control queue: offloads at run time, and needed for more than one pair */
     unsigned pairs; /* 1 to NET_PAIR_MAX queue pairs */
     /* Each: opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR (and IFF_MULTI_QUEUE for several), header of 12 bytes
@@ -39,6 +40,9 @@ int net_attach(struct device *net, struct loop *loop, struct error **err);
 struct net_counters net_counters(struct device *net);
 /* Tells the driver that the link went down or came up. Any thread. */
 void net_set_link(struct device *net, bool up);
+/* The wire of a cut device is joined, and the driver finds this address when it looks. What waits in the tap is looked
+ * for when the driver notifies, or something else comes. Any thread. */
+void net_identify(struct device *net, const uint8_t mac[6]);
 /* A new socket to a vhost-user back end in place of one that went; socket is taken over in any case. Any thread. */
 int net_reconnect(struct device *net, int socket, struct error **err);
 

@@ -43,6 +43,7 @@ struct net {
     uint16_t mtu;
     unsigned pairs, active; /* active: those the driver uses */
     bool link_up, started;
+    bool cut; /* of a guest that is nobody yet: nothing passes */
     uint64_t offloads; /* GUEST_ feature bits in force */
     int tap_fds[NET_PAIR_MAX], vhost_fds[NET_PAIR_MAX];
     bool rx_starved[NET_PAIR_MAX];

@@ -144,7 +144,7 @@ static void transmit(struct net *n, unsigned pair)
     int r = 0;
 
     for (unsigned i = 0; i < BATCH && (r = virtqueue_pop(q, &chain)) > 0; i++) {
-        bool fits = n->link_up && n->tap_fds[pair] >= 0 && chain.readable_bytes > HEADER_BYTES &&
+        bool fits = n->link_up && !n->cut && n->tap_fds[pair] >= 0 && chain.readable_bytes > HEADER_BYTES &&
                     chain.readable_bytes <= PACKET_BYTES_MAX;
         ssize_t sent = fits ? writev(n->tap_fds[pair], chain.segments, chain.readable) : -1;
 
@@ -289,6 +289,8 @@ static bool receive(struct net *n, unsigned pair)
     struct receive_buffers buffers;
     unsigned packets = 0;
 
+    if (n->cut) /* what comes waits in the tap */
+        return false;
     n->rx_starved[pair] = false;
     virtqueue_unstall(q);
     while (packets < BATCH && q->available && !q->broken && n->tap_fds[pair] >= 0) {

@@ -9,10 +9,10 @@ import time
 
 PROTOCOL = 1
 (PREPARE, LOAD, STATUS, PAUSE, RESUME, SNAPSHOT, MEMORY, CONSOLE, VSOCK, POWER, DONE, FAILED,
- STATUS_REPLY, MIGRATE, NET) = range(1, 16)
+ STATUS_REPLY, MIGRATE, NET, IDENTITY) = range(1, 17)
 UNIKERNEL, PVH, LINUX, DISK, MULTIBOOT = range(1, 6)
 NET_NONE, NET_TAP, NET_VHOST, NET_VHOST_USER = range(4)
-RESTORE, INITRD, LOGS, WAIT, HAS_VSOCK, HAS_RANDOM, HAS_CONSOLE, HAS_BALLOON = (1 << i for i in range(8))
+RESTORE, INITRD, LOGS, WAIT, HAS_VSOCK, HAS_RANDOM, HAS_CONSOLE, HAS_BALLOON, INCOMING, PARK = (1 << i for i in range(10))
 STAGES = ("none", "protocol", "vm", "memory", "image", "snapshot", "device", "sandbox", "guest", "support", "emulator")
 
 
@@ -35,6 +35,16 @@ def load(parameters=b"", flags=LOGS, boot=UNIKERNEL, nics=(), disks=(), name=b"t
     for disk in (list(disks) + [(0, 0, 0)] * 4)[:4]:
         body += struct.pack("=BBB5x", *disk)
     return message(LOAD, body + text)
+
+
+def identity(parameters=b"", macs=(), flags=0, name=b"somebody", log=(0, 0), nics=None, size=None):
+    """log: which is written, and its bytes."""
+    text = parameters + b"\0"
+    body = struct.pack("=IIQII64s40s", flags, len(macs) if nics is None else nics, log[1], log[0],
+                       len(text) if size is None else size, name, b"c0ffee00-0000-4000-8000-000000000001")
+    for mac in (list(macs) + [bytes(6)] * 8)[:8]:
+        body += struct.pack("=6s2x", mac)
+    return message(IDENTITY, body + text)
 
 
 class Reply:

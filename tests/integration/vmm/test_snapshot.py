@@ -278,6 +278,102 @@ def test_several_interfaces():
     m.end(signal.SIGTERM)
 
 
+# ---- a guest that waits to be told who it is ----
+
+def parked(taps_too=(1,), image=IMAGE, flags=LOGS | monitor.PARK):
+    m = start()
+    r = m.load(image, b"-- iperf -s", flags, nics=[(mac(9), NET_TAP, 1) for _ in taps_too], taps=[taps[i] for i in taps_too])
+    assert r.type == DONE, (r, m.log())
+    return m
+
+
+def become(m, i):
+    """As the platform does it: the guest is told the gateway's address, so that it has nothing to ask or to announce."""
+    gateway = run("ip", "-o", "link", "show", f"s{i}").stdout.split("link/ether ")[1].split()[0]
+    monitor.send(m.setup, monitor.identity(f"gwmac={gateway} ".encode() + parameters(i), [mac(i)]))
+
+
+def test_parked_guest_becomes_somebody():
+    """Booted or restored: silent and out of reach until then; what was sent to it meanwhile is answered afterwards."""
+    first, file = template()
+    first.end(signal.SIGTERM)
+    for image, flags in ((IMAGE, 0), (file, RESTORE)):
+        m = parked(image=image, flags=LOGS | monitor.PARK | flags)
+        before = m.control(STATUS)
+        run("ip", "neigh", "replace", "198.18.241.2", "lladdr", mac(1).hex(":"), "dev", "s1")
+        assert run("ping", "-c", "1", "-W", "1", "198.18.241.2").returncode, "nobody is there"
+        ping = subprocess.Popen(["ping", "-c", "1", "-W", "5", "198.18.241.2"], stdout=subprocess.DEVNULL)
+        time.sleep(0.3)
+        become(m, 1)
+        assert ping.wait(30) == 0, "what was sent to it before is answered"
+        run("ip", "neigh", "del", "198.18.241.2", "dev", "s1")
+        answers(1)
+        s = m.control(STATUS)
+        assert s.ready and s.generation == before.generation + 1, (before.generation, s)
+        r = run("iperf", "-c", "198.18.241.2", "-t", "0.3")
+        assert r.returncode == 0 and "bits/sec" in r.stdout, r
+        m.setup.close()  # from now on the launcher may go
+        answers(1)
+        assert m.end(signal.SIGTERM) == signal.SIGTERM
+
+
+def test_parked_guest_gets_other_files():
+    m = parked()
+    other = os.path.join(WORK, "other")
+    os.makedirs(other)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(os.path.join(other, "monitor.sock"))
+    listener.listen(4)
+    fds = [os.open(os.path.join(other, name), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600) for name in ("exit", "log.0", "log.1")]
+    os.write(fds[2], b"of an earlier run\n")
+    monitor.send(m.setup, monitor.identity(parameters(1), [mac(1)], flags=1, log=(1, 18)),
+                 [fds[0], listener.fileno(), fds[1], fds[2]])
+    listener.close()
+    answers(1)
+    before = m.folder
+    m.folder = other
+    assert m.control(STATUS).ready
+    assert run("iperf", "-c", "198.18.241.2", "-t", "0.3").returncode == 0
+    assert m.end(signal.SIGTERM) == signal.SIGTERM
+    with open(os.path.join(other, "log.1"), encoding="utf-8") as f:
+        text = f.read()
+    assert text.startswith("of an earlier run\n") and "bits/sec" in text, text
+    m.folder = before
+    assert "Server listening" in m.log() and "bits/sec" not in m.log() and m.exit_record() == "", m.log()
+    for fd in fds:
+        os.close(fd)
+
+
+def test_parked_guest_is_refused_and_ended():
+    for data, stage, word in ((monitor.identity(parameters(1), [mac(1), mac(2)]), "device", "2 network devices"),
+                              (monitor.identity(parameters(1)), "device", "0 network devices"),
+                              (monitor.identity(parameters(1), [bytes([3, 0, 0, 0, 0, 1])]), "protocol", "network device"),
+                              (monitor.identity(parameters(1), [mac(1)], flags=1), "protocol", "descriptors"),
+                              (monitor.identity(parameters(1), [mac(1)], flags=2), "protocol", "flag"),
+                              (monitor.identity(parameters(1), [mac(1)], nics=9), "protocol", "number"),
+                              (monitor.identity(parameters(1), [mac(1)], log=(2, 0)), "protocol", "number"),
+                              (monitor.identity(parameters(1), [mac(1)], size=3), "protocol", "length"),
+                              (monitor.identity(b"a\0b", [mac(1)]), "protocol", "one string"),
+                              (monitor.identity(parameters(1), [mac(1)], name=b"x" * 64), "protocol", "name"),
+                              (monitor.load(b"-- iperf -s"), "protocol", "descriptors"),
+                              (monitor.message(STATUS), "protocol", "IDENTITY was expected")):
+        m = parked()
+        r = m.ask(data)
+        assert r.type == FAILED and r.stage == stage and word in r.detail, (r, word)
+        assert m.process.wait(10) == 1
+    m = parked()
+    m.setup.close()
+    assert m.process.wait(10) == 1, "it does not outlive its launcher"
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        assert parked().end(sig) == sig
+    m = start()
+    r = m.load(IMAGE, b"-- iperf --help", LOGS | monitor.PARK)
+    assert r.type == FAILED and r.stage == "guest" and "before it was ready" in r.detail, r
+    m = start()
+    r = m.ask(monitor.identity(parameters(1), [mac(1)]))
+    assert r.type == FAILED and "LOAD was expected" in r.detail, r
+
+
 # ---- files that are no snapshots ----
 
 def fnv(header):
