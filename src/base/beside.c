@@ -119,8 +119,8 @@ void beside_begin(struct beside *b, struct beside_work *work, void (*run)(void *
     else
         b->first = work;
     b->last = work;
-    pthread_cond_signal(&b->wake);
     pthread_mutex_unlock(&b->lock);
+    pthread_cond_signal(&b->wake);
 }
 
 static void unlink_work(struct beside *b, const struct beside_work *work)

@@ -35,8 +35,8 @@ static int make_shell(struct start *s, struct error **err)
     s->root = root_begin(s->l->runtime, uid_base, &s->plan->root, s->dir);
     if (!s->root)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for a root");
-    start_begin_files(s);
     r = shell_create(s->l->runtime, s->i->id, uid_base, &s->shell.shell, &s->steps, err);
+    start_begin_files(s);
     if (r == 0)
         r = start_check_cancelled(s, err);
     return r < 0 ? r : give_root(s, false, err);

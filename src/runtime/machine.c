@@ -78,7 +78,7 @@ static CHILD_CODE __attribute__((noreturn, used)) void monitor_run(const void *a
     struct monitor_arguments *a = (struct monitor_arguments *)(uintptr_t)arguments;
 
     child_own_files(&a->own);
-    child_own_scheduling();
+    child_own_scheduling(SCHED_OTHER);
     bool ready = enter_namespaces(a);
     int setup = (int)child_call(SYS_fcntl, a->setup, F_DUPFD, EXEC_FD + 1, 0, 0);
     int program = (int)child_call(SYS_fcntl, a->program, F_DUPFD, EXEC_FD + 1, 0, 0);

@@ -47,12 +47,13 @@ static CHILD_CODE inline void child_own_files(struct spawn_files *files)
         child_call(SYS_exit, 127, 0, 0, 0, 0);
 }
 
-/* Which thread of the launcher made it is nothing an instance may notice: some of them are SCHED_BATCH. */
-static CHILD_CODE inline void child_own_scheduling(void)
+/* SCHED_OTHER, or SCHED_BATCH: as that, but it preempts nobody when it wakes up. Which thread of the launcher made it
+ * is nothing an instance may notice: some of them are SCHED_BATCH. */
+static CHILD_CODE inline void child_own_scheduling(int policy)
 {
     const int priority = 0; /* struct sched_param */
 
-    child_call(SYS_sched_setscheduler, 0, SCHED_OTHER, (long)&priority, 0, 0);
+    child_call(SYS_sched_setscheduler, 0, policy, (long)&priority, 0, 0);
 }
 
 /* Waits for one of the reserved descriptors and makes it a duplicate of fd, for a child that keeps what spawn_keep()

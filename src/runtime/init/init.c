@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -432,8 +433,10 @@ static int start_application(struct request *request, struct init_reply *reply)
 static int handle_start(struct request *request)
 {
     struct init_reply reply = {.header.type = INIT_DONE};
+    const struct sched_param ordinary = {0};
 
     reply.times[0] = now_ns();
+    syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &ordinary); /* SCHED_BATCH while it prepared (spawn.c) */
     if (start_application(request, &reply)) {
         send_failure(INIT_CONTROL_FD);
         return -1;
