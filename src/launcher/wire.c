@@ -100,12 +100,12 @@ static int make_pairs(struct fabric *f, const struct fabric_ports *ports, const 
     return netlink_commit(fd, &batch, err);
 }
 
+/* Not the loopback interface: the init does that, off the way to the first packet. */
 static int raise_inside(const struct fabric_ports *ports, int netns_socket, struct error **err)
 {
     struct netlink_batch batch;
 
     netlink_begin(&batch);
-    netlink_up(&batch, 1, NULL);
     for (uint32_t i = 0; i < ports->count; i++)
         netlink_up(&batch, PEER_FIRST_INDEX + i, NULL);
     return netlink_commit(netns_socket, &batch, err);
