@@ -65,6 +65,8 @@ enum boot_flag {
     BOOT_HAS_HALT = 4,  /* int3 enters a ring-0 stub that halts until an interrupt (PVH entry) */
     BOOT_WEAK_SEED = 8, /* nothing gave entropy: the seed is the time */
     BOOT_FACTS = 16,    /* facts are filled and PORT_DEVICE is served */
+    BOOT_PARKED = 32,   /* nobody yet: when it sleeps it stands still until boot_shared.generation is another, and then it
+                           counts how fast it answers. What it sends before that is dropped, nothing comes */
 };
 
 /* With BOOT_HAS_HALT: what int3 does, by RAX. */

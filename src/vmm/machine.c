@@ -120,7 +120,7 @@ static void fill_info(struct machine *m, struct boot_info *info)
     struct vm *vm = m->vm;
 
     fill_clock(vm, info);
-    info->flags |= BOOT_FACTS;
+    info->flags |= BOOT_FACTS | (m->parked ? BOOT_PARKED : 0u);
     memcpy(info->seed, m->seed, sizeof(info->seed));
     explicit_bzero(m->seed, sizeof(m->seed));
     info->device_count = vm->device_count;
@@ -252,6 +252,7 @@ int machine_load(struct machine *m, struct machine_load *load, struct error **er
 
     snprintf(m->kernel_name, sizeof(m->kernel_name), "%s", load->kernel_name);
     m->stage = MONITOR_STAGE_DEVICE;
+    m->parked = load->park;
     for (unsigned i = 0; r == 0 && i < load->nic_count; i++) {
         load->nics[i].net.cut = load->park;
         r = add_network(m, &load->nics[i], err);
@@ -288,6 +289,7 @@ int machine_identify(struct machine *m, const struct monitor_identity *identity,
             net_identify(vm->devices[i], identity->nics[nic++].mac);
     snprintf(m->kernel_name, sizeof(m->kernel_name), "%s", identity->name);
     m->vm->ready = false;
+    m->parked = false;
     renew(m, parameters, before->free_start); /* the guest's own business, if it had a device write there */
     return 0;
 }

@@ -23,6 +23,7 @@ struct machine {
     struct device *vsock, *balloon; /* NULL: it has none */
     int console_fd;                 /* write end of the console's input; -1: none */
     bool memory_shared;
+    bool parked;               /* the guest is to wait for machine_identify() */
     uint8_t seed[32];          /* of the guest's next life, drawn while that is possible */
     uint64_t memory_ns, vm_ns; /* CLOCK_MONOTONIC: when PREPARE's steps were done */
 };

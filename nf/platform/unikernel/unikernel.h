@@ -140,6 +140,9 @@ struct net_config {
 
 /* After a restore from a snapshot: another MAC address and configuration, nothing remembered of neighbours. */
 void net_restored(const struct net_config config[NET_MAX]);
+/* Of a guest that nobody hears yet: does once what it will have to do when it is somebody and the first packet comes, so
+ * that the memory for it is there then. Afterwards it is as config says. */
+void net_rehearse(const struct net_config config[NET_MAX]);
 bool net_init(const struct net_config config[NET_MAX]); /* false: no network device */
 bool net_poll(void);                            /* true: there was work */
 void net_flush(void);                           /* what was queued for sending goes out */
