@@ -62,8 +62,8 @@ static CHILD_CODE __attribute__((noreturn, used)) void child_run(const void *con
     char go;
 
     child_own_files(&arguments->files);
-    /* Until it is told what to run: where there is one processor for both, what the init prepares (half a millisecond)
-     * comes after the network that the launcher makes. */
+    /* Until it gets its root: where there is one processor for both, what the init prepares by itself (a third of a
+     * millisecond) comes after the network that the launcher makes. */
     child_own_scheduling(SCHED_BATCH);
     if (program <= EXEC_FD)
         program = (int)child_call(SYS_fcntl, program, F_DUPFD, EXEC_FD + 1, 0, 0);

@@ -246,10 +246,12 @@ static int handle_root(struct request *request)
 {
     const struct init_root *root = (const struct init_root *)request->bytes;
     struct init_reply reply = {.header.type = INIT_DONE};
+    const struct sched_param ordinary = {0};
     int root_fd = request_take(request, 0);
     int result;
 
     reply.times[0] = now_ns();
+    syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &ordinary); /* SCHED_BATCH until now (spawn.c) */
     if (request->size < sizeof(*root) || root_fd < 0 ||
         request->size != sizeof(*root) + root->filter_count * (size_t)8 + root->program_size ||
         (root->program_size && request->bytes[request->size - 1]))
@@ -433,10 +435,8 @@ static int start_application(struct request *request, struct init_reply *reply)
 static int handle_start(struct request *request)
 {
     struct init_reply reply = {.header.type = INIT_DONE};
-    const struct sched_param ordinary = {0};
 
     reply.times[0] = now_ns();
-    syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &ordinary); /* SCHED_BATCH while it prepared (spawn.c) */
     if (start_application(request, &reply)) {
         send_failure(INIT_CONTROL_FD);
         return -1;
