@@ -35,6 +35,7 @@
 enum { ARENAS = 1, TRIM_BYTES = 64 * 1024 };
 
 enum { BESIDE_THREADS = 2 }; /* one start has two parts to give away */
+enum { LOCK_TRIES = 50, LOCK_PAUSE_MS = 20 };
 
 /* RUN or STATE: the daemon may add files of its own (group), but with the sticky bit not touch root's. */
 static int open_top(const char *path, gid_t gid, int *ret_fd, struct error **err)
@@ -54,6 +55,21 @@ static int open_top(const char *path, gid_t gid, int *ret_fd, struct error **err
     return 0;
 }
 
+/* A record lock, not flock(2): what a child between clone and exec inherits must not hold it on after our death. It
+ * goes with the table of descriptors, which a child of a launcher that was killed may share for another moment, until
+ * it runs: so that is waited for. */
+static int take_lock(int fd)
+{
+    int r = -1;
+
+    for (int i = 0; r < 0 && i < LOCK_TRIES; i++) {
+        if (i)
+            usleep(LOCK_PAUSE_MS * 1000);
+        r = fcntl(fd, F_SETLK, &(struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET});
+    }
+    return r;
+}
+
 /* RUN and what lies in it; the lock keeps a second launcher out. */
 static int open_run(struct launcher *l, struct error **err)
 {
@@ -66,8 +82,7 @@ static int open_run(struct launcher *l, struct error **err)
     lock = openat(l->run_fd, "launcher.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (lock < 0)
         return error_set_errno(err, errno, errno == ENOSPC ? "NO_SPACE" : "START_FAILED", "opening launcher.lock");
-    /* a record lock, not flock(2): a child between clone and exec must not hold it on after our death */
-    if (fcntl(lock, F_SETLK, &(struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET}) < 0) {
+    if (take_lock(lock) < 0) {
         error_set_errno(err, errno, "CONFLICTING_STATE", "another launcher serves %s", l->options.run_dir);
         error_hint(err, "use another --run-dir, --state-dir and --cgroup");
         return -EBUSY;
@@ -182,8 +197,10 @@ static int serve(struct launcher *l, struct error **err)
     host_end(l);
     wait_confined(l);
     instances_close(l);
-    runtime_use_beside(l->runtime, NULL);
-    beside_close(l->beside);
+    if (l->beside) {
+        runtime_use_beside(l->runtime, NULL);
+        beside_close(l->beside);
+    }
     return r;
 }
 

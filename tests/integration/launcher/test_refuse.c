@@ -345,6 +345,21 @@ static void test_full_run(void)
     BED_CHECK(bed_release_all(&bed) == 2);
 }
 
+/* A second one for the same folders says so and goes: by itself, and the first serves on. */
+static void test_second_launcher(void)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        execl(getenv("CORACLE_LAUNCHER"), "coracle-launcher", "--run-dir", bed.run, "--state-dir", bed.state,
+              "--cgroup", bed.cgroup, "--user", "root", "--libexec-dir", bed.libexec, NULL);
+        _exit(127);
+    }
+    BED_CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    BED_CHECK(bed_list(&bed, NULL, 0) == 0);
+}
+
 int main(void)
 {
     struct remains left;
@@ -362,6 +377,7 @@ int main(void)
     test_stranger();
     test_rubbish();
     test_surplus_descriptors();
+    test_second_launcher();
     test_full_run();
     bed_kill(&bed, SIGTERM);
     BED_CHECK(bed_clean(&bed, 10000, &left));
