@@ -63,6 +63,13 @@ static uint16_t available_index(const struct virtqueue *q)
     return __atomic_load_n(&q->available[1], __ATOMIC_ACQUIRE);
 }
 
+unsigned virtqueue_left(const struct virtqueue *q)
+{
+    uint16_t left = q->available && !q->broken ? (uint16_t)(available_index(q) - q->next_available) : 0;
+
+    return left <= q->address.size ? left : 0;
+}
+
 bool virtqueue_has_work(const struct virtqueue *q)
 {
     return q->available && !q->broken && available_index(q) != (q->stalled ? q->stalled_at : q->next_available);

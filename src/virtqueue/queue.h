@@ -80,6 +80,8 @@ bool virtqueue_wants_interrupt(struct virtqueue *queue);
 void virtqueue_notify_enable(struct virtqueue *queue);
 void virtqueue_notify_disable(struct virtqueue *queue);
 
+/* Chains the driver has made available and nobody has popped yet; 0 too when its index makes no sense. */
+unsigned virtqueue_left(const struct virtqueue *queue);
 bool virtqueue_has_work(const struct virtqueue *queue);
 
 #endif

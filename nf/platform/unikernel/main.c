@@ -4,7 +4,8 @@
  *
  * The loop looks for work, and when there is none it looks a little longer before it sleeps: a packet that comes within
  * the window finds the guest awake. The window grows while packets come and shrinks to nothing when they do not, so an
- * idle VM costs nothing.
+ * idle VM costs nothing. While large packets come in numbers looking is a waste of a core: the monitor tells of several
+ * at once, and to be woken for those is cheaper.
  */
 #include "unikernel.h"
 
@@ -21,6 +22,8 @@
 #pragma weak net_round
 #pragma weak net_next
 #pragma weak net_interrupts
+#pragma weak net_is_bulk
+#pragma weak net_rested
 #pragma weak element_poll
 #pragma weak element_interrupts
 #pragma weak element_active
@@ -34,6 +37,7 @@ enum {
     ARGUMENT_MAX = 64,
     WINDOW_MAX_NS = 50000,
     WINDOW_MIN_NS = 2000,
+    WINDOW_BULK_NS = 1000,
     WINDOW_FIRST_NS = 200000, /* whoever had it started is about to come: falling asleep and waking cost as much */
 };
 
@@ -237,7 +241,7 @@ static void __attribute__((noreturn)) run(void)
             last = cpu_ns();
             continue;
         }
-        if (cpu_ns() - last < window) {
+        if (cpu_ns() - last < (net_is_bulk && net_is_bulk() ? WINDOW_BULK_NS : window)) {
             __asm__ volatile("pause");
             continue;
         }
@@ -249,6 +253,8 @@ static void __attribute__((noreturn)) run(void)
         if (!work(&timer)) {
             console_flush();
             cpu_idle(interrupts, next_wake(timer));
+            if (net_rested)
+                net_rested();
         } else {
             paid = true;
         }

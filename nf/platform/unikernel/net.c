@@ -63,6 +63,7 @@ enum {
     TX_SEGMENTS_MAX = 64,
     POLL_BATCH = 64,
     REHEARSED_BUFFERS = 4,
+    BULK_BYTES = 256 * 1024,
 };
 
 struct net_header {
@@ -101,10 +102,21 @@ static struct rx_buffer *spare_buffers;
 static unsigned rx_wanted; /* buffers in each ring, */
 static uint32_t rx_bytes;  /* of this size */
 static uint64_t packet_time;
+static uint64_t recent_bytes; /* received; halved by each net_rested() */
 
 uint64_t net_received_at(void)
 {
     return packet_time;
+}
+
+bool net_is_bulk(void)
+{
+    return recent_bytes >= BULK_BYTES;
+}
+
+void net_rested(void)
+{
+    recent_bytes /= 2;
 }
 
 /* ---- receive ---- */
@@ -356,6 +368,7 @@ static bool receive(struct nic *n)
         if (!p)
             continue;
         packet_time = nf_wall_clock();
+        recent_bytes += p->tot_len;
         if (rx_exhausted(n))
             pbuf_free(p); /* its buffers are spare ones now; the wire is asked again by whoever cares */
         else

@@ -8,11 +8,16 @@
  */
 #include "unikernel.h"
 
+#include "lwip/priv/tcp_priv.h"
 #include "lwip/tcp.h"
 
 #include "address.h"
 
-enum { CONNECTION_MAX = 12000 };
+enum {
+    CONNECTION_MAX = 12000,
+    LARGE_SEGMENT = 16 * 1024,
+    UNANSWERED_MAX = 512 * 1024, /* an eighth of the window */
+};
 
 struct nf_tcp {
     struct tcp_pcb *pcb; /* NULL: closed or lost */
@@ -26,7 +31,10 @@ struct nf_tcp {
     bool ended, end_told; /* the peer's direction; shut: ours */
     bool shut;
     bool in_callback, gone; /* gone: the program has let go of it */
-    bool aborted;           /* its pcb is freed: lwIP must be told when that happened within its callback */
+    size_t unanswered;      /* bytes received whose acknowledgement waits for the end of the round */
+    struct nf_tcp *next_owing;
+    bool owing;
+    bool aborted; /* its pcb is freed: lwIP must be told when that happened within its callback */
     struct nf_tcp *next_ready, *previous_ready; /* list of those that want to write or have held bytes */
     bool listed;
 };
@@ -69,8 +77,64 @@ static void unlist(struct nf_tcp *t)
     t->listed = false;
 }
 
+/* ---- acknowledgements ---- */
+
+/*
+ * lwIP acknowledges every second segment, here every 128 KiB, and each acknowledgement is a packet that the host's
+ * stack must take in before it reads on. Of the large segments that come in one round only the last is acknowledged, at
+ * the end of the round, and one for every UNANSWERED_MAX bytes. What lwIP does not want to answer yet is left to it.
+ */
+static struct nf_tcp *owing;
+
+static void owe(struct nf_tcp *t, size_t bytes)
+{
+    struct tcp_pcb *pcb = t->pcb;
+
+    t->unanswered += bytes;
+    if (!(pcb->flags & TF_ACK_NOW))
+        return;
+    if (bytes < LARGE_SEGMENT || t->unanswered >= UNANSWERED_MAX || pcb->unsent) {
+        t->unanswered = 0;
+        return;
+    }
+    tcp_clear_flags(pcb, TF_ACK_NOW);
+    tcp_set_flags(pcb, TF_ACK_DELAY);
+    if (t->owing)
+        return;
+    t->owing = true;
+    t->next_owing = owing;
+    owing = t;
+}
+
+static void forget_owed(struct nf_tcp *t)
+{
+    struct nf_tcp **place = &owing;
+
+    if (!t->owing)
+        return;
+    while (*place != t)
+        place = &(*place)->next_owing;
+    *place = t->next_owing;
+    t->owing = false;
+}
+
+static void answer(void)
+{
+    while (owing) {
+        struct nf_tcp *t = owing;
+
+        forget_owed(t);
+        t->unanswered = 0;
+        if (!t->pcb || !(t->pcb->flags & TF_ACK_DELAY))
+            continue; /* gone, or acknowledged with something else */
+        tcp_ack_now(t->pcb);
+        tcp_output(t->pcb);
+    }
+}
+
 static void dispose(struct nf_tcp *t)
 {
+    forget_owed(t);
     if (t->held)
         pbuf_free(t->held);
     connections--;
@@ -175,6 +239,8 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
     struct nf_tcp *t = arg;
     bool outer = t->in_callback;
 
+    size_t bytes = p ? p->tot_len : 0;
+
     (void)pcb;
     (void)error;
     if (!p) {
@@ -186,8 +252,11 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
         t->held_offset = 0;
     }
     t->in_callback = true;
-    if (deliver(t))
+    if (deliver(t)) {
+        if (t->pcb && bytes)
+            owe(t, bytes);
         detach_ended(t);
+    }
     return leave_lwip(t, outer);
 }
 
@@ -426,6 +495,7 @@ bool tcp_round(void)
 {
     bool worked = false;
 
+    answer();
     for (struct nf_tcp *t = ready; t; t = next_in_round) {
         next_in_round = t->next_ready;
         if (t->held && t->receive_max > 0) {

@@ -176,6 +176,8 @@ bool element_active(void);
 bool tcp_round(void); /* deferred calls of the program: `writable`, held bytes */
 bool udp_round(void);
 bool timers_run(void);          /* fires what is due */
+bool net_is_bulk(void); /* a lot came between the last sleeps: more will, and the device tells of it in good time */
+void net_rested(void);  /* the guest has slept */
 uint64_t net_received_at(void); /* wall clock of the packet being delivered */
 
 #endif

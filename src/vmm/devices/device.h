@@ -74,6 +74,8 @@ struct device_ops {
     /* There are chains in queue. On the device thread, with the lock held. False: they are no work, as receive buffers
      * that wait for a packet. */
     bool (*notified)(struct device *, unsigned queue);
+    /* The device thread is about to sleep: what was held back for company goes out. Lock held. NULL: nothing is. */
+    void (*settle)(struct device *);
     /* Device-specific configuration, copied out; bytes beyond it read as 0. */
     void (*config)(struct device *, void *to, unsigned offset, unsigned length);
     /* The driver wrote length (1, 2, 4, 8) bytes there; any offset. Lock held. NULL: there is nothing to write. */

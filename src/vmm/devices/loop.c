@@ -185,6 +185,19 @@ static void set_notify(struct loop *l, bool on)
     }
 }
 
+/* What devices held back while the thread was awake. */
+static void settle(struct loop *l)
+{
+    for (unsigned i = 0; i < l->count; i++) {
+        struct device *d = l->sources[i].device;
+        if (l->sources[i].queue >= 0 || !d->ops->settle)
+            continue;
+        pthread_mutex_lock(&d->lock);
+        d->ops->settle(d);
+        pthread_mutex_unlock(&d->lock);
+    }
+}
+
 /* Works until a window passes without work, then leaves with notifications on and nothing left to do. */
 static void poll_window(struct loop *l)
 {
@@ -218,6 +231,7 @@ static void poll_window(struct loop *l)
     do
         set_notify(l, true);
     while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED) && look_at_all(l, true));
+    settle(l);
 }
 
 static void drain(int fd)
@@ -306,6 +320,7 @@ void loop_settle(struct loop *l)
         return; /* the thread is stuck, as in a console that nobody reads */
     for (unsigned i = 0; i < SETTLE_LOOKS && look_at_all(l, true); i++)
         ;
+    settle(l);
     pthread_mutex_unlock(&l->gate);
 }
 

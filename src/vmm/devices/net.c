@@ -57,6 +57,14 @@ static bool notified(struct device *d, unsigned queue)
     return true;
 }
 
+static void settle(struct device *d)
+{
+    struct net *n = net_of(d);
+
+    if (n->back_end->settle)
+        n->back_end->settle(n);
+}
+
 static bool ready(struct device *d, unsigned pair)
 {
     struct net *n = net_of(d);
@@ -123,6 +131,7 @@ static const struct device_ops net_ops = {
     .activate = activate,
     .reset = reset,
     .notified = notified,
+    .settle = settle,
     .config = config,
     .save = save,
     .restore = restore,

@@ -31,6 +31,7 @@ struct net_back_end {
     int (*set_pairs)(struct net *);
     void (*transmit)(struct net *, unsigned pair);
     bool (*receive)(struct net *, unsigned pair);
+    void (*settle)(struct net *); /* the device thread is about to sleep; NULL: nothing was held back */
     void (*destroy)(struct net *);
 };
 
@@ -47,6 +48,10 @@ struct net {
     uint64_t offloads; /* GUEST_ feature bits in force */
     int tap_fds[NET_PAIR_MAX], vhost_fds[NET_PAIR_MAX];
     bool rx_starved[NET_PAIR_MAX];
+    struct {
+        unsigned packets, chains; /* published, the driver not told yet */
+        uint64_t since_ns;
+    } held[NET_PAIR_MAX];
     uint64_t ring_features; /* of the transport, that the back end knows */
     struct loop *loop;
     struct vhost_user user;

@@ -7,8 +7,13 @@
  * packets may have waited in the tap since before it said what it takes. With mergeable buffers a packet may fill
  * several chains: as many are taken as the largest packet needs, the unneeded ones are put back. A packet that finds no
  * buffer stays in the tap's queue, and the guest's notification that it added buffers starts the reading again: no
- * freeze, no drop here. Queues the driver does not use are detached, so that the kernel steers no flow to them. All on
- * the device thread but start, stop and creation.
+ * freeze, no drop here.
+ *
+ * Waking a sleeping guest costs more than it takes to read a large packet, and a guest that does not sleep but looks
+ * costs a core that the sender may need. So the driver is told of large packets together: of half its buffers, or when
+ * the first has waited for HOLD_NS, or before the device thread sleeps. It sees them at once if it looks. A small
+ * packet is never held, nor what came before it. Queues the driver does not use are detached, so that the kernel steers
+ * no flow to them. All on the device thread but start, stop and creation.
  */
 #include <errno.h>
 #include <linux/if.h>
@@ -16,6 +21,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "vmm/devices/net_internal.h"
@@ -25,6 +31,9 @@ enum {
     PACKET_BYTES_MAX = HEADER_BYTES + 14 + 65535 + 4, /* one TSO frame with a VLAN tag */
     BATCH = 64,                                       /* packets before the other direction gets its turn */
     RX_CHAINS_MAX = 64,
+    HOLD_BYTES_MIN = 16384, /* smaller packets are told at once */
+    HOLD_PACKETS = 16,
+    HOLD_NS = 30000,
     GSO_UDP_L4 = 5, /* VIRTIO_NET_HDR_GSO_UDP_L4 */
     TUN_USO4 = 0x20,
     TUN_USO6 = 0x40,
@@ -131,6 +140,7 @@ static int start(struct net *n)
 static void stop(struct net *n)
 {
     memset(n->rx_starved, 0, sizeof(n->rx_starved));
+    memset(n->held, 0, sizeof(n->held));
     set_pairs(n);
 }
 
@@ -235,7 +245,8 @@ static void write_buffer_count(struct receive_buffers *b, uint16_t count)
     }
 }
 
-static void give_back(struct virtqueue *q, struct receive_buffers *b, uint64_t length)
+/* Returns how many chains the packet filled. */
+static unsigned give_back(struct virtqueue *q, struct receive_buffers *b, uint64_t length)
 {
     unsigned used = 0;
 
@@ -247,6 +258,7 @@ static void give_back(struct virtqueue *q, struct receive_buffers *b, uint64_t l
     write_buffer_count(b, (uint16_t)used);
     for (unsigned i = used; i < b->chain_count; i++)
         virtqueue_unpop(q);
+    return used;
 }
 
 /* The header as the kernel just wrote it, wherever the driver cut its buffers. */
@@ -283,6 +295,43 @@ static ssize_t read_packet(struct net *n, unsigned pair, struct receive_buffers 
     return 0;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void tell(struct net *n, unsigned pair)
+{
+    n->held[pair].packets = n->held[pair].chains = 0;
+    device_publish(&n->device, 2 * pair);
+}
+
+/* A packet of so many bytes in so many chains is in the ring: seen by a guest that looks, told one that sleeps. */
+static void publish(struct net *n, unsigned pair, size_t bytes, unsigned chains)
+{
+    struct virtqueue *q = net_rx(n, pair);
+    unsigned held = ++n->held[pair].packets;
+
+    n->held[pair].chains += chains;
+    if (bytes < HOLD_BYTES_MIN || held >= HOLD_PACKETS || virtqueue_left(q) <= n->held[pair].chains) {
+        tell(n, pair);
+        return;
+    }
+    virtqueue_publish(q);
+    if (held == 1)
+        n->held[pair].since_ns = now_ns();
+}
+
+static void settle(struct net *n)
+{
+    for (unsigned i = 0; i < n->pairs; i++)
+        if (n->held[i].packets)
+            tell(n, i);
+}
+
 static bool receive(struct net *n, unsigned pair)
 {
     struct virtqueue *q = net_rx(n, pair);
@@ -303,13 +352,15 @@ static bool receive(struct net *n, unsigned pair)
             break;
         }
         ssize_t got = read_packet(n, pair, &buffers);
-        give_back(q, &buffers, got > 0 ? (uint64_t)got : 0);
+        unsigned chains = give_back(q, &buffers, got > 0 ? (uint64_t)got : 0);
         if (got < 0)
             break;
         packets++;
         if (got > 0)
-            device_publish(&n->device, 2 * pair); /* each: the guest works on it while the next is read */
+            publish(n, pair, (size_t)got, chains); /* each: the guest works on it while the next is read */
     }
+    if (n->held[pair].packets && (n->rx_starved[pair] || now_ns() - n->held[pair].since_ns >= HOLD_NS))
+        tell(n, pair);
     if (n->rx_starved[pair] && packets == 0)
         n->counters.rx_waits++;
     if (q->broken)
@@ -332,5 +383,6 @@ const struct net_back_end net_tap = {
     .set_pairs = set_pairs,
     .transmit = transmit,
     .receive = receive,
+    .settle = settle,
     .destroy = destroy,
 };

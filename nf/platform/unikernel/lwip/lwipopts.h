@@ -81,7 +81,7 @@ void unikernel_free(void *memory);
 #define TCP_OVERSIZE                   0
 #define TCP_QUEUE_OOSEQ                1
 #define TCP_OOSEQ_MAX_BYTES            (1024 * 1024)
-#define TCP_WND_UPDATE_THRESHOLD       (256 * 1024)
+#define TCP_WND_UPDATE_THRESHOLD       (1024 * 1024)
 #define LWIP_TCP_TIMESTAMPS            0
 #define LWIP_TCP_SACK_OUT              1
 #define TCP_LISTEN_BACKLOG             0
