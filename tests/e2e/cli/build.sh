@@ -165,6 +165,13 @@ if [ "$STATUS" = 0 ]; then
     expect_status 0
     run cmp "$WORK/a.tar" "$WORK/i.tar"
     expect_status 0
+    # what is wrong with the words behind the options, said by the program that makes the image: it was reached
+    run "$BIN" build iperf nosuch --for tinyx -o "$WORK/no.tar"
+    expect_status 1
+    expect_err '"nosuch" cannot be added to "iperf"'
+    run "$BIN" build nosuch --for standardvm -o "$WORK/no.tar"
+    expect_status 1
+    expect_err 'there is no application "nosuch"'
     if [ -r "$UNIKERNEL" ]; then
         run "$BIN" build mine --for unikernel.kvm -r team/mine:1 --memory 8MiB --parameters "ip4=dhcp" -o "$WORK/i.tar"
         expect_status 0
