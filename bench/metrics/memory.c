@@ -143,6 +143,18 @@ static int measure(struct measurement *m, struct crowd *crowd, struct outcome *o
     return r;
 }
 
+/* A crowd is to be of one kind: none of it boots because the snapshot it could start from was not ready yet. Where none
+ * comes, all of it boots. */
+static int setup(struct measurement *m, struct error **err)
+{
+    struct subject *s = m->subject;
+    int r = s->has_snapshots ? subject_learn(s, err) : 0;
+
+    if (r == 0 && s->has_snapshots)
+        s->ops->prepare(s, SUBJECT_START_SNAPSHOT, false, NULL);
+    return r;
+}
+
 static void sample(struct measurement *m, const char *mode, struct outcome *outcomes)
 {
     struct crowd crowd = {.subject = m->subject};
@@ -170,11 +182,13 @@ const struct metric metric_memory = {
         "count) over 0 to N instances in four "
         "equal steps (N = 40; 20 with --quick; 8 for a peer), Theil and Sen's "
         "median of pairwise slopes; each reading is the median of seven; the run begins when the host has stopped "
-        "freeing what came before. cgroup: the instances' memory cgroup alone. "
+        "freeing what came before; where a technology starts instances from a snapshot, when there is one. cgroup: the "
+        "instances' memory cgroup alone. "
         "monitor: the platform's own processes (proportional set size) alone; both are parts of host, not additions. "
         "What other programs of the host allocate meanwhile is in host: measure on a quiet one. MB are 10^6 bytes.",
     .outputs = outputs,
     .default_runs_max = 8,
     .quick_runs_max = 3,
+    .setup = setup,
     .sample = sample,
 };

@@ -19,7 +19,12 @@
 
 /* A Linux bridge has at most 1,023 ports (BR_MAX_PORTS), and the fabric makes one bridge a network. */
 enum { NETWORK_INSTANCES = 900 };
-enum { POOL_WAIT_MS = 5000, PORT_IPERF = 5001, ADDRESS_FROM_END = 7, ARCHIVE_MAX = 64 << 20 };
+enum { POOL_WAIT_MS = 5000, POOL_CALM_MS = 1000 };
+/* A guest is booted for a snapshot, a whole Linux under emulation perhaps: the launcher gives that one two minutes. */
+enum { SNAPSHOT_WAIT_MS = 150000, SNAPSHOT_TRY_MS = 500 };
+enum { PORT_IPERF = 5001, ADDRESS_FROM_END = 7, ARCHIVE_MAX = 64 << 20 };
+
+enum snapshot_state { SNAPSHOT_UNKNOWN, SNAPSHOT_READY, SNAPSHOT_NEVER };
 
 struct coracle {
     struct http http;
@@ -28,6 +33,7 @@ struct coracle {
     char guest[16];        /* the variant of the image this technology runs */
     char cgroup_file[256]; /* "" : no memory controller */
     int daemon_pid, launcher_pid;
+    enum snapshot_state snapshot; /* of this image */
 };
 
 static void coracle_close(struct subject *subject)
@@ -238,8 +244,9 @@ static int coracle_open(struct subject *s, const struct bench_options *options, 
     return r;
 }
 
-/* A refill under way would share the processor with what is timed next: full, or unchanged for 20 ms. */
-static int wait_for_pool(struct coracle *c, bool snapshot, struct error **err)
+/* A refill under way would share the processor with what is timed next: full, or unchanged for long (a shell that
+ * cannot be made). */
+static int wait_for_pool(struct coracle *c, struct error **err)
 {
     struct timespec pause = {0, 5000000};
     int64_t since = monotonic_ns(), changed = since;
@@ -254,19 +261,16 @@ static int wait_for_pool(struct coracle *c, bool snapshot, struct error **err)
             return r;
         pool = json_object_get(host, "pool");
         ready = json_integer_value(json_object_get(pool, "ready"));
-        if (snapshot && json_integer_value(json_object_get(pool, "snapshots")) == 0)
-            ready = 0;
         depth = json_integer_value(json_object_get(pool, "depth"));
         json_decref(host);
         if (ready != before)
             changed = monotonic_ns();
         before = ready;
-        if (ready > 0 && (ready >= depth || monotonic_ns() - changed > 20000000))
+        if (ready > 0 && (ready >= depth || monotonic_ns() - changed > (int64_t)POOL_CALM_MS * 1000000))
             return 0;
         nanosleep(&pause, NULL);
     }
-    return error_set(err, ETIMEDOUT, "TIMEOUT", "no %s was ready within %d s", snapshot ? "snapshot" : "warm shell",
-                     POOL_WAIT_MS / 1000);
+    return error_set(err, ETIMEDOUT, "TIMEOUT", "no warm shell was ready within %d s", POOL_WAIT_MS / 1000);
 }
 
 static atomic_uint living; /* instances of a crowd; all subjects of this process share the networks */
@@ -303,7 +307,7 @@ static int choose_network(struct coracle *c, char name[32], struct error **err)
     return r;
 }
 
-static int coracle_prepare(struct subject *s, enum subject_start start, bool fixed_address, struct error **err)
+static int make_request(struct subject *s, enum subject_start start, bool fixed_address, struct error **err)
 {
     static const char *const modes[] = {[SUBJECT_START_DEFAULT] = "auto",
                                         [SUBJECT_START_COLD] = "cold",
@@ -313,12 +317,8 @@ static int coracle_prepare(struct subject *s, enum subject_start start, bool fix
     auto_free char *text = NULL;
     char name[64], network[32] = "default";
     json_t *d;
-    int r = start == SUBJECT_START_POOL || start == SUBJECT_START_SNAPSHOT
-                ? wait_for_pool(c, start == SUBJECT_START_SNAPSHOT, err)
-                : 0;
+    int r;
 
-    if (r < 0)
-        return r;
     snprintf(name, sizeof(name), "bench-%d-%u", (int)getpid(), subject_serial());
     d = json_pack("{s:s, s:s, s:s, s:s, s:b, s:{s:s}}", "name", name, "technology", s->technology, "image", c->image,
                   "start_mode", modes[start], "read_only", 1, "labels", "bench", "1");
@@ -429,6 +429,70 @@ static int coracle_destroy(struct subject *s, struct subject_instance *instance,
     if (r == 0)
         atomic_fetch_sub(&living, 1);
     return r;
+}
+
+/* One start from a snapshot, not timed. -EBUSY: there is none. */
+static int try_snapshot(struct subject *s, struct error **err)
+{
+    struct subject_instance instance = {0};
+    struct error *why = NULL;
+    int r = make_request(s, SUBJECT_START_SNAPSHOT, false, err);
+
+    if (r == 0)
+        r = coracle_create(s, &instance, err);
+    if (r < 0)
+        return r;
+    r = coracle_wait(s, &instance, &why);
+    if (r < 0 && strcmp(why->code, "CONFLICTING_STATE") == 0)
+        r = -EBUSY;
+    int removed = coracle_destroy(s, &instance, r < 0 ? NULL : err);
+    if (r < 0 && err)
+        *err = take_ptr(why);
+    error_free(why);
+    return r < 0 ? r : removed;
+}
+
+/*
+ * Until a snapshot of this very image is there: GET /v1/host counts those of all images. It is made after the image's
+ * first start, by booting it once more. One that does not come in time is not waited for again.
+ */
+static int wait_for_snapshot(struct subject *s, struct error **err)
+{
+    struct timespec pause = {0, SNAPSHOT_TRY_MS * 1000000};
+    struct coracle *c = s->state;
+    int64_t since = monotonic_ns();
+
+    while (c->snapshot == SNAPSHOT_UNKNOWN) {
+        struct error *why = NULL;
+        int r = try_snapshot(s, &why);
+
+        if (r == 0) {
+            c->snapshot = SNAPSHOT_READY;
+        } else if (r != -EBUSY) {
+            if (err)
+                *err = take_ptr(why);
+            error_free(why);
+            return r;
+        } else if (monotonic_ns() - since > (int64_t)SNAPSHOT_WAIT_MS * 1000000) {
+            c->snapshot = SNAPSHOT_NEVER;
+        }
+        error_free(why);
+        if (c->snapshot == SNAPSHOT_UNKNOWN)
+            nanosleep(&pause, NULL);
+    }
+    if (c->snapshot == SNAPSHOT_READY)
+        return 0;
+    return error_set(err, ETIMEDOUT, "TIMEOUT", "no snapshot of this image was ready within %d s",
+                     SNAPSHOT_WAIT_MS / 1000);
+}
+
+static int coracle_prepare(struct subject *s, enum subject_start start, bool fixed_address, struct error **err)
+{
+    int r = start == SUBJECT_START_SNAPSHOT ? wait_for_snapshot(s, err) : 0;
+
+    if (r == 0 && (start == SUBJECT_START_POOL || start == SUBJECT_START_SNAPSHOT))
+        r = wait_for_pool(s->state, err);
+    return r < 0 ? r : make_request(s, start, fixed_address, err);
 }
 
 static int coracle_image_bytes(struct subject *s, uint64_t *ret_bytes, struct error **err)

@@ -44,6 +44,21 @@ static void add_row(const struct results *r, struct table *t, const struct cell 
         table_reference(t, row, 7, "instantiation", rst->subject);
 }
 
+/* A row that is left out is a question; a way of starting that a technology does not have is no failure. */
+static void note_not_offered(const struct results *r, struct table *t)
+{
+    char names[REASON_SIZE] = "";
+    size_t used = 0;
+
+    for (size_t i = 0; i < r->subject_count && used < sizeof(names); i++) {
+        const struct subject *s = &r->subjects[i];
+        if (s->available && !s->peer && !s->has_snapshots)
+            used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", used ? ", " : "", s->technology);
+    }
+    if (used)
+        table_remark(t, "A start from a snapshot is not offered by: %s (GET /v1/host, start_modes).", names);
+}
+
 static void build(const struct results *r, struct table *t)
 {
     static const char *const headings[] = {"Technology", "Start",       "RST (ms)", "SYN-ACK (ms)",
@@ -64,6 +79,7 @@ static void build(const struct results *r, struct table *t)
                 add_row(r, t, c);
         }
     }
+    note_not_offered(r, t);
     table_comparisons(t, r, "instantiation", "/rst");
     table_comparisons(t, r, "instantiation", "/syn_ack");
 }

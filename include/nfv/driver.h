@@ -28,6 +28,8 @@ struct technology {
     uint32_t prefers;
     /* Reference of the image of the guest that its containers run in (image_config.carrier); NULL: they need none. */
     const char *carrier;
+    /* Its guests cannot be told that they are somebody else when one is restored: none starts from a snapshot. */
+    bool keeps_identity;
 };
 
 /* Whether a technology can run on this host. Strings are static or live as long as the facts they were made from. */
@@ -36,6 +38,8 @@ struct technology_state {
     const char *accelerator;     /* "none", "kvm", "kvm-pvm", "tcg", "xen" */
     const char *why_not;         /* NULL when available: what is missing, in words a user can act on */
     const char *what_would_help; /* NULL when available */
+    bool keeps_identity;         /* on this host, as a technology's */
+    uint32_t verbs, start_modes; /* the driver's without what that leaves out; technology_probe() fills them in */
 };
 
 /* What an image brings, as the store recorded it at import. Borrowed by plan(). */

@@ -14,7 +14,7 @@
 const struct technology technologies[] = {
     {"container", GUEST_PROCESS, &container_driver},
     {"unikernel.kvm", GUEST_UNIKERNEL, &vmm_driver},
-    {"unikernel.osv.kvm", GUEST_UNIKERNEL, &qemu_driver},
+    {"unikernel.osv.kvm", GUEST_UNIKERNEL, &qemu_driver, .keeps_identity = true},
     {"tinyx.kvm", GUEST_LINUX, &qemu_driver, .prefers = 1 << VARIANT_LINUX},
     {"standardvm.kvm", GUEST_LINUX, &qemu_driver, .prefers = 1 << VARIANT_DISK},
     {"container.tinyx.kvm", GUEST_PROCESS, &hybrid_driver, .carrier = "coracle/carrier:latest"},
@@ -78,7 +78,7 @@ int technology_carrier(const struct core *core, const struct technology *technol
     return r;
 }
 
-void technology_probe(const struct core *core, const struct technology *technology, struct technology_state *ret)
+static void probe(const struct core *core, const struct technology *technology, struct technology_state *ret)
 {
     struct image_view carrier;
 
@@ -96,4 +96,12 @@ void technology_probe(const struct core *core, const struct technology *technolo
         ret->what_would_help =
             "coracle build carrier --for tinyx.kvm && coracle image import carrier.tinyx.oci.tar coracle/carrier";
     }
+}
+
+void technology_probe(const struct core *core, const struct technology *technology, struct technology_state *ret)
+{
+    probe(core, technology, ret);
+    ret->keeps_identity |= technology->keeps_identity;
+    ret->verbs = technology->driver->verbs & ~(uint32_t)(ret->keeps_identity ? VERB_RESTORE : 0);
+    ret->start_modes = technology->driver->start_modes & ~(ret->keeps_identity ? 1u << START_SNAPSHOT : 0u);
 }

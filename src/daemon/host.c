@@ -36,7 +36,7 @@ static void render_technology(struct core *core, const struct technology *t, str
     buffer_json(out, state.what_would_help);
     buffer_text(out, ",\"verbs\":[");
     for (size_t i = 0; i < sizeof(verb_names) / sizeof(verb_names[0]); i++) {
-        if (!(t->driver->verbs & verb_names[i].bit))
+        if (!(state.verbs & verb_names[i].bit))
             continue;
         buffer_printf(out, "%s\"%s\"", any ? "," : "", verb_names[i].name);
         any = true;
@@ -44,7 +44,7 @@ static void render_technology(struct core *core, const struct technology *t, str
     buffer_text(out, "],\"start_modes\":[");
     any = false;
     for (int mode = START_AUTO; mode <= START_SNAPSHOT; mode++) {
-        if (!(t->driver->start_modes >> mode & 1))
+        if (!(state.start_modes >> mode & 1))
             continue;
         buffer_printf(out, "%s\"%s\"", any ? "," : "", start_mode_name((enum start_mode)mode));
         any = true;

@@ -42,13 +42,13 @@ static int check_technology(struct core *core, const struct vnf_spec *spec, cons
         error_set(err, EINVAL, "INVALID_VALUE", "fault: only technology fake acts out faults");
         return -EINVAL;
     }
-    if (!((*ret)->driver->start_modes >> spec->start_mode & 1)) {
+    technology_probe(core, *ret, &state);
+    if (!(state.start_modes >> spec->start_mode & 1)) {
         error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "start_mode: technology %s has no %s to start from",
                   spec->technology, start_mode_name(spec->start_mode));
         error_hint(err, "use start_mode auto; GET /v1/host lists those of each technology");
         return -ENOTSUP;
     }
-    technology_probe(core, *ret, &state);
     if (!state.available) {
         bool launcher = !(*ret)->driver->make_executor && !core->facts_known;
         error_set(err, ENOTSUP, launcher ? "LAUNCHER_UNAVAILABLE" : "TECHNOLOGY_UNAVAILABLE",

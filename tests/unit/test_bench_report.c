@@ -153,6 +153,7 @@ static void test_tables(void **state)
     assert_non_null(strstr(terminal, "not measured [2]"));
     assert_non_null(strstr(terminal, "[2] Not measured: no Xen on this host."));
     assert_non_null(strstr(terminal, "10, 1 failed"));
+    assert_non_null(strstr(terminal, "A start from a snapshot is not offered by: container (")); /* not the peer */
     assert_null(strstr(terminal, "4.5.")); /* not asked for, not printed */
     assert_non_null(strstr(markdown, "| container | cold |"));
     free(terminal);

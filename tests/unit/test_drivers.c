@@ -290,6 +290,7 @@ static void test_unikernel_accelerators(void **state)
     vmm_driver.probe(&facts, &technology);
     assert_true(technology.available);
     assert_string_equal(technology.accelerator, "kvm-pvm");
+    assert_false(technology.keeps_identity);
     facts.kvm_linux = true;
     vmm_driver.probe(&facts, &technology);
     assert_string_equal(technology.accelerator, "kvm");
@@ -297,9 +298,10 @@ static void test_unikernel_accelerators(void **state)
     vmm_driver.probe(&facts, &technology);
     assert_true(technology.available);
     assert_string_equal(technology.accelerator, "tcg");
+    assert_true(technology.keeps_identity); /* as plan.machine.restorable says below */
     assert_int_equal(plan_unikernel("{\"image\":\"i\"}", &facts, &plan, &err), 0);
     assert_int_equal(plan.machine.monitor, PLAN_MONITOR_QEMU);
-    assert_false(plan.machine.kvm);
+    assert_false(plan.machine.kvm || plan.machine.restorable);
     plan_clear(&plan);
     facts.qemu[0] = '\0';
     vmm_driver.probe(&facts, &technology);

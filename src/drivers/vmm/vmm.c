@@ -36,6 +36,7 @@ static void vmm_probe(const struct host_facts *facts, struct technology_state *r
     } else if (facts->qemu[0]) {
         ret->available = true;
         ret->accelerator = "tcg";
+        ret->keeps_identity = true; /* QEMU has no way to the guest's boot page */
     } else {
         ret->accelerator = "none";
         ret->why_not = facts->kvm_why_not[0] ? facts->kvm_why_not : "there is no /dev/kvm, and QEMU is not installed";

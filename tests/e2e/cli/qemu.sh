@@ -34,6 +34,13 @@ wait_log multiboot "guest up"
 run coracle logs multiboot
 expect_out "guest up"
 
+case_is "what cannot be told a new identity is not started from a snapshot, and that is said before"
+run coracle run --name twin --on unikernel.osv.kvm --start-mode snapshot brought/pvh
+expect_status 2
+expect_err "unikernel.osv.kvm has no snapshot to start from"
+run curl -s --unix-socket "$RUN/api.sock" http://localhost/v1/host
+expect_json "all(('snapshot' in t['start_modes']) == ('restore' in t['verbs']) == (t['name'] in ('tinyx.kvm', 'standardvm.kvm')) for t in j['technologies'] if t['driver'] == 'qemu')"
+
 case_is "pause, resume, stop: the agent is asked first, then it is killed"
 run coracle pause pvh
 expect_status 0
