@@ -255,9 +255,10 @@ static void judge_quiet(struct flood *f, int64_t now)
  * flood sleeps at least as long as it worked: it would otherwise take a processor away from what it measures. The
  * interval in the report shows it.
  */
-static int64_t pace(int64_t due, int64_t begun, int64_t done)
+static int64_t pace(const struct flood *f, int64_t due, int64_t begun, int64_t done)
 {
-    int64_t next = due + FLOOD_PERIOD_NS, fair = done + (done - begun);
+    int64_t next = due + (f->target.emulated ? FLOOD_EMULATED_PERIOD_NS : FLOOD_PERIOD_NS),
+            fair = done + (done - begun);
 
     return next > fair ? next : fair;
 }
@@ -277,7 +278,7 @@ static void *flood_main(void *argument)
         send_round(f);
         drain(f);
         judge_quiet(f, now);
-        next = pace(next, now, monotonic_ns());
+        next = pace(f, next, now, monotonic_ns());
         struct timespec until = {next / 1000000000, next % 1000000000};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
     }

@@ -24,9 +24,10 @@ struct target {
     struct in_addr source;  /* the probe's: the address of the bridge there */
     uint8_t mac[6];         /* the instance's */
     uint16_t port;          /* the application's */
+    bool emulated;          /* a guest that a SYN every 40 us would keep from everything else */
 };
 
-enum { FLOOD_CLOSED_PORT = 1, FLOOD_PERIOD_NS = 40000 };
+enum { FLOOD_CLOSED_PORT = 1, FLOOD_PERIOD_NS = 40000, FLOOD_EMULATED_PERIOD_NS = 500000 };
 
 struct flood_result {
     bool has_rst, has_syn_ack;

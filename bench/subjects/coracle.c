@@ -85,6 +85,7 @@ static int check_technology(struct subject *s, struct coracle *c, const json_t *
         if (strcmp(text_of(technology, "name"), s->technology) != 0)
             continue;
         snprintf(s->accelerator, sizeof(s->accelerator), "%s", text_of(technology, "accelerator"));
+        s->target.emulated = strcmp(s->accelerator, "tcg") == 0;
         snprintf(c->guest, sizeof(c->guest), "%s", first_text(json_object_get(technology, "guests")));
         s->has_snapshots = has_text(json_object_get(technology, "start_modes"), "snapshot");
         if (json_is_true(json_object_get(technology, "available")))

@@ -31,6 +31,8 @@ const struct option_spec descriptor_options[] = {
     {"env", 'e', "KEY=VALUE", "environment variable, may repeat; KEY alone takes it from this shell"},
     {"env-file", 0, "FILE", "environment variables, one KEY=VALUE a line", WORD_FILE},
     RESOURCE_OPTIONS,
+    {"cpus-max", 0, "N", "processors a running machine can be given with coracle update"},
+    {"memory-max", 0, "SIZE", "memory a running machine can be given with it"},
     {"storage", 0, "SIZE", "writable layer, kept in memory: 16MiB"},
     {"read-only", 0, NULL, "no writable layer at all"},
     {"publish", 'p', "HOST:PORT[/udp]", "publish a port, may repeat"},
@@ -343,6 +345,8 @@ int descriptor_from_args(const struct args *args, json_t **ret, struct error **e
     put_ports(args, spec);
     put_words(args, spec);
     put_resource(args, spec, "storage", NULL, "storage", true);
+    put_resource(args, spec, "cpus-max", NULL, "cpus_max", false);
+    put_resource(args, spec, "memory-max", NULL, "memory_max", true);
     if (put_resources(args, spec, err) < 0 || put_environment(args, spec, err) < 0 ||
         put_networks(args, spec, err) < 0 || put_restart(args, spec, err) < 0 || put_stop(args, spec, err) < 0)
         r = -EINVAL;

@@ -572,15 +572,39 @@ static void on_changed(void *context, enum message_type type, const void *messag
     operation_settle(op);
 }
 
+/* What a machine's limits are is its plan's: its monitor needs more than the guest has. */
+static int send_update(struct operation *op, struct error **err)
+{
+    struct instance *i = op->instance;
+    struct message_update update = {.limits = i->limits};
+    struct launch_plan plan = {0};
+    struct vnf_spec spec;
+    int r = instance_spec(i, &spec, err);
+
+    if (r < 0)
+        return r;
+    memcpy(update.id, i->id, sizeof(update.id));
+    spec.limits = i->limits;
+    r = instance_plan(op->core, i, &spec, &plan, err);
+    if (r == 0 && plan.kind == PLAN_MACHINE) {
+        update.limits = plan.limits;
+        if (i->limits.cpus_max || i->limits.memory_max_bytes) {
+            update.vcpus = plan.machine.vcpus;
+            update.machine_bytes = plan.machine.memory_bytes;
+        }
+    }
+    plan_clear(&plan);
+    spec_clear(&spec);
+    return r < 0 ? r : request(op, MESSAGE_UPDATE, &update, on_changed, err);
+}
+
 static int send_change(struct operation *op, struct error **err)
 {
-    struct message_update update = {.limits = op->instance->limits};
     struct message_id id;
 
-    memcpy(update.id, op->instance->id, sizeof(update.id));
     memcpy(id.id, op->instance->id, sizeof(id.id));
     if (op->stage == STAGE_UPDATE)
-        return request(op, MESSAGE_UPDATE, &update, on_changed, err);
+        return send_update(op, err);
     return request(op, op->stage == STAGE_PAUSE ? MESSAGE_PAUSE : MESSAGE_RESUME, &id, on_changed, err);
 }
 

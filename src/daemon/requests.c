@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "daemon/internal.h"
 #include "model/json_read.h"
+#include "model/machine.h"
 #include "model/naming.h"
 #include "model/spec_parse.h"
 
@@ -496,10 +497,15 @@ static int merge_labels(const struct instance *i, const json_t *given, struct sp
     return r;
 }
 
-/* The technology's own word on whether these limits can be enforced here. */
+static bool grows(const struct plan_machine *now, const struct plan_machine *wanted)
+{
+    return wanted->vcpus > now->vcpus || wanted->memory_bytes > now->memory_bytes;
+}
+
+/* The technology's own word on whether these limits can be enforced here, and on a machine that runs. */
 static int check_limits(struct core *core, struct instance *i, const struct limits *limits, struct error **err)
 {
-    struct launch_plan plan = {0};
+    struct launch_plan now = {0}, plan = {0};
     struct vnf_spec spec;
     int r;
 
@@ -512,8 +518,16 @@ static int check_limits(struct core *core, struct instance *i, const struct limi
     r = instance_spec(i, &spec, err);
     if (r < 0)
         return r;
+    spec.limits = i->limits;
+    r = instance_state_runs(i->state) ? instance_plan(core, i, &spec, &now, err) : 0;
     spec.limits = *limits;
-    r = instance_plan(core, i, &spec, &plan, err);
+    if (r == 0)
+        r = instance_plan(core, i, &spec, &plan, err);
+    if (r == 0 && now.kind == PLAN_MACHINE)
+        r = machine_check_growth(&now.machine, &plan.machine, err);
+    if (r == 0 && now.kind == PLAN_MACHINE && i->state == STATE_PAUSED && grows(&now.machine, &plan.machine))
+        r = wrong_state(i, "a larger machine", "resume it first: coracle resume", err);
+    plan_clear(&now);
     plan_clear(&plan);
     spec_clear(&spec);
     return r;

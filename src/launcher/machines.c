@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "launcher/instance.h"
 #include "launcher/machines.h"
 #include "launcher/metadata.h"
 #include "launcher/packed.h"
@@ -22,6 +23,7 @@
 
 enum {
     PREPARE_TIMEOUT_MS = 10000,
+    GROW_TIMEOUT_MS = 20000,
     LOAD_TIMEOUT_MS = 20000,
     GUEST_CID = 3
 }; /* the first a guest may have (virtio 1.2, 5.10.4) */
@@ -48,7 +50,9 @@ void machine_kind_of(const struct launch_plan *plan, struct machine_kind *ret)
                                  .boot = m->boot,
                                  .kvm = m->kvm,
                                  .memory_bytes = m->memory_bytes,
+                                 .memory_max_bytes = m->memory_max_bytes,
                                  .vcpus = m->vcpus,
+                                 .vcpus_max = m->vcpus_max,
                                  .nic_count = (uint32_t)plan->nic_count};
 }
 
@@ -76,7 +80,9 @@ int machine_prepare(struct launcher *l, const struct machine_kind *kind, const c
                     const struct limits *limits, struct machine **ret_machine, struct steps *steps, struct error **err)
 {
     struct monitor_prepare prepare = {.memory_bytes = kind->memory_bytes,
+                                      .memory_max_bytes = kind->memory_max_bytes,
                                       .vcpus = kind->vcpus,
+                                      .vcpus_max = kind->vcpus_max,
                                       .boot = (uint32_t)kind->boot,
                                       .nic_count = kind->nic_count};
     struct machine *machine = NULL;
@@ -377,4 +383,21 @@ int machine_check_identified(struct machine *machine, struct error **err)
     struct pollfd p = {.fd = machine_setup_fd(machine), .events = POLLIN};
 
     return poll(&p, 1, 0) > 0 ? monitor_wait(p.fd, 1, NULL, err) : 0;
+int machine_grow(const struct instance *i, int dir, uint32_t vcpus, uint64_t memory_bytes, struct error **err)
+{
+    auto_fd int connection = -1;
+    int r;
+
+    if (!i->record.machine)
+        return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "%s is no machine", i->name);
+    if (i->paused) /* the freezer holds its monitor too: nobody would answer */
+        return error_set(err, EBUSY, "CONFLICTING_STATE", "%s is paused: its monitor cannot change the machine",
+                         i->name);
+    r = monitor_connect(dir, "init.sock", &connection, err);
+    if (r < 0)
+        return r;
+    worker_waits(true);
+    r = monitor_resize(connection, vcpus, memory_bytes, GROW_TIMEOUT_MS, err);
+    worker_waits(false);
+    return r;
 }

@@ -15,8 +15,8 @@ struct machine_kind {
     enum plan_monitor monitor;
     enum plan_boot boot;
     bool kvm;
-    uint64_t memory_bytes;
-    uint32_t vcpus;
+    uint64_t memory_bytes, memory_max_bytes;
+    uint32_t vcpus, vcpus_max;
     uint32_t nic_count;
 };
 
@@ -53,5 +53,7 @@ bool machine_parks(const struct launch_plan *plan);
 int machine_identify(struct machine *machine, const struct machine_guest *guest, struct error **err);
 /* A little later: whether it has refused. */
 int machine_check_identified(struct machine *machine, struct error **err);
+/* A running one gets processors and memory until it has so much; dir: the instance's folder. */
+int machine_grow(const struct instance *i, int dir, uint32_t vcpus, uint64_t memory_bytes, struct error **err);
 
 #endif

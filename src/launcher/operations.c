@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "launcher/files.h"
 #include "launcher/instance.h"
+#include "launcher/machines.h"
 #include "launcher/pool.h"
 #include "launcher/snapshots.h"
 #include "monitor/monitor_client.h"
@@ -71,6 +72,8 @@ static int operate_update(struct launcher *l, struct job *job, struct error **er
     r = check_limits(l, job, err);
     if (r == 0)
         r = instance_directory(l, job->instance->id, &dir, err);
+    if (r == 0 && m->vcpus)
+        r = machine_grow(job->instance, dir, m->vcpus, m->machine_bytes, err);
     return r < 0 ? r : container_update(job->instance->container, &m->limits, dir, err);
 }
 

@@ -94,7 +94,8 @@ static void kind_of(const struct launch_plan *plan, struct kind *ret)
 static bool same_machine(const struct machine_kind *a, const struct machine_kind *b)
 {
     return a->monitor == b->monitor && a->boot == b->boot && a->kvm == b->kvm && a->memory_bytes == b->memory_bytes &&
-           a->vcpus == b->vcpus && a->nic_count == b->nic_count;
+           a->memory_max_bytes == b->memory_max_bytes && a->vcpus == b->vcpus && a->vcpus_max == b->vcpus_max &&
+           a->nic_count == b->nic_count;
 }
 
 static bool same_kind(const struct kind *a, const struct kind *b)

@@ -18,6 +18,7 @@ struct limits {
     uint64_t io_read_bps, io_write_bps;   /* bytes a second on the device that holds the image store */
     uint64_t io_read_iops, io_write_iops; /* operations a second on the same device */
     uint64_t storage_bytes;             /* the writable layer; default 64 MiB, set by the model */
+    uint64_t cpus_max, memory_max_bytes; /* what a running machine can be given at most; 0: no more than it began with */
 };
 
 /* INSUFFICIENT_RESOURCES when more is asked for than the host has: such a limit would bound nothing. */

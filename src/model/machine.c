@@ -142,6 +142,63 @@ void machine_qemu_bounds(struct launch_plan *plan, bool private_disk)
     plan->limits.pids = m->vcpus + QEMU_TASKS;
 }
 
+static int below(struct error **err, const char *field, const char *what)
+{
+    error_set(err, EINVAL, "INVALID_VALUE", "resources.%s: less than the machine starts with", field);
+    error_hint(err, "at least as much as resources.%s, or leave it out", what);
+    return -EINVAL;
+}
+
+int machine_set_room(const struct vnf_spec *spec, bool can_grow, struct plan_machine *m, struct error **err)
+{
+    const struct limits *l = &spec->limits;
+
+    m->vcpus_max = l->cpus_max ? (uint32_t)l->cpus_max : m->vcpus;
+    m->memory_max_bytes = l->memory_max_bytes ? l->memory_max_bytes / PAGE_BYTES * PAGE_BYTES : m->memory_bytes;
+    if (!can_grow && (l->cpus_max || l->memory_max_bytes)) {
+        error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY",
+                  "resources.%s: a machine of %s has no slots for more as it runs",
+                  l->cpus_max ? "cpus_max" : "memory_max", spec->technology);
+        error_hint(err, "a disk's machine has (standardvm.kvm); others are stopped, updated and started");
+        return -ENOTSUP;
+    }
+    if (m->vcpus_max < m->vcpus)
+        return below(err, "cpus_max", "cpus");
+    return m->memory_max_bytes < m->memory_bytes ? below(err, "memory_max", "memory") : 0;
+}
+
+static int cannot(struct error **err, const char *hint, const char *field, const char *why)
+{
+    error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "resources.%s: %s", field, why);
+    error_hint(err, "%s", hint);
+    return -ENOTSUP;
+}
+
+int machine_check_growth(const struct plan_machine *now, const struct plan_machine *wanted, struct error **err)
+{
+    static const char stop[] = "stop the instance, update it and start it";
+    static const char room[] =
+        "stop the instance, update it and start it; or give resources.cpus_max and memory_max before its start";
+
+    if (wanted->vcpus < now->vcpus)
+        return cannot(err, stop, "cpus", "processors are not taken from a running machine");
+    if (wanted->memory_bytes < now->memory_bytes)
+        return cannot(err, stop, "memory", "memory is not taken from a running machine");
+    if (wanted->vcpus > now->vcpus_max)
+        return cannot(err, room, "cpus", "the machine was not started with room for so many processors");
+    if (wanted->memory_bytes > now->memory_max_bytes)
+        return cannot(err, room, "memory", "the machine was not started with room for so much memory");
+    if (wanted->vcpus_max != now->vcpus_max || wanted->memory_max_bytes != now->memory_max_bytes)
+        return cannot(err, stop, now->vcpus_max != wanted->vcpus_max ? "cpus_max" : "memory_max",
+                      "fixed while the machine runs");
+    if ((wanted->memory_bytes - now->memory_bytes) % MACHINE_MEMORY_STEP == 0)
+        return 0;
+    error_set(err, EINVAL, "INVALID_VALUE", "resources.memory: a running machine is given memory in steps of %llu MiB",
+              (unsigned long long)MACHINE_MEMORY_STEP >> 20);
+    error_hint(err, "it has %llu MiB", (unsigned long long)now->memory_bytes >> 20);
+    return -EINVAL;
+}
+
 int machine_check_spec(const struct vnf_spec *spec, struct error **err)
 {
     const struct {

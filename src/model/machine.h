@@ -31,6 +31,14 @@ int machine_check_least(const struct vnf_spec *spec, uint64_t least, struct erro
  * private writes to a disk; and its threads. After machine is filled. */
 void machine_qemu_bounds(struct launch_plan *plan, bool private_disk);
 
+/* Whether a running machine can become the wanted one: processors and memory can be added where it was started with
+ * room for them, nothing can be taken away. UNSUPPORTED_BY_TECHNOLOGY or INVALID_VALUE; names are those of resources. */
+int machine_check_growth(const struct plan_machine *now, const struct plan_machine *wanted, struct error **err);
+
+/* Fills vcpus_max and memory_max_bytes; refuses a maximum below what it starts with, and any where the machine has no
+ * slots (can_grow false). After vcpus and memory_bytes. */
+int machine_set_room(const struct vnf_spec *spec, bool can_grow, struct plan_machine *m, struct error **err);
+
 /* Refuses what no machine has (of a descriptor that the user wrote for a container): UNSUPPORTED_BY_TECHNOLOGY. */
 int machine_check_spec(const struct vnf_spec *spec, struct error **err);
 

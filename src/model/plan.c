@@ -142,6 +142,11 @@ static int check_machine(const struct launch_plan *plan, struct error **err)
         return bad(err, "a machine's memory is outside 1 MiB to 4 TiB, or not whole pages");
     if (m->vcpus < 1 || m->vcpus > MACHINE_VCPU_MAX)
         return bad(err, "a machine's processors are outside 1 to 64");
+    if ((m->memory_max_bytes && m->memory_max_bytes < m->memory_bytes) || m->memory_max_bytes > MACHINE_MEMORY_MAX ||
+        m->memory_max_bytes % 4096 || (m->vcpus_max && m->vcpus_max < m->vcpus) || m->vcpus_max > MACHINE_VCPU_MAX)
+        return bad(err, "a machine can become no smaller than it is, nor larger than others");
+    if (m->boot != PLAN_BOOT_DISK && (m->memory_max_bytes > m->memory_bytes || m->vcpus_max > m->vcpus))
+        return bad(err, "a machine without slots that has room to grow");
     if ((m->identity ? strlen(m->identity) : 0) + (m->parameters ? strlen(m->parameters) : 0) + 2 >
         MACHINE_PARAMETERS_MAX)
         return bad(err, "a machine's boot parameters are too long");

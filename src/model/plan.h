@@ -35,6 +35,7 @@ enum {
     MACHINE_VCPU_MAX = 64,
     MACHINE_PARAMETERS_MAX = 4096, /* identity, a space, parameters, a terminator */
 };
+#define MACHINE_MEMORY_STEP (UINT64_C(128) << 20) /* of memory that is added: what Linux switches on at once (x86) */
 #define MACHINE_MEMORY_MIN (UINT64_C(1) << 20)
 #define MACHINE_MEMORY_MAX (UINT64_C(1) << 42)
 
@@ -45,6 +46,8 @@ struct plan_machine {
     bool kvm;                  /* false: the guest's instructions are emulated */
     uint64_t memory_bytes;     /* the guest's; a multiple of 4096 */
     uint32_t vcpus;
+    uint64_t memory_max_bytes; /* as it runs, memory can be added up to here (PLAN_BOOT_DISK); 0: none */
+    uint32_t vcpus_max;        /* and processors */
     char snapshot[INSTANCE_ID_SIZE]; /* UUID of a kept snapshot its guest comes from; "": from its image */
     /* The layer whose /boot/kernel and /boot/initrd are a guest that carries a container: the plan's root and process
      * are then the container's, in limits inside; "": the guest is the root's own. */

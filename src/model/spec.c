@@ -85,6 +85,8 @@ void limits_render(const struct limits *l, struct buffer *out)
     }
     member_text(out, "cpuset", l->cpuset);
     member_number(out, "memory", l->memory_bytes);
+    member_number(out, "cpus_max", l->cpus_max);
+    member_number(out, "memory_max", l->memory_max_bytes);
     member_number(out, "pids", l->pids);
     member_number(out, "storage", l->storage_bytes);
     if (l->io_read_bps || l->io_write_bps || l->io_read_iops || l->io_write_iops) {

@@ -12,6 +12,7 @@
 
 #include "model/capability.h"
 #include "model/json_read.h"
+#include "model/plan.h"
 #include "model/spec_parse.h"
 #include "model/units.h"
 
@@ -128,6 +129,7 @@ static int read_signal(const json_t *v, const char *path, int *ret, struct error
         return read_size(v, path, min, &((struct limits *)limits)->member, err);                                       \
     }
 LIMIT_SIZE(memory, memory_bytes, 1u << 20)
+LIMIT_SIZE(memory_max, memory_max_bytes, 1u << 20)
 LIMIT_SIZE(storage, storage_bytes, 1u << 16)
 LIMIT_SIZE(read_bps, io_read_bps, 1)
 LIMIT_SIZE(write_bps, io_write_bps, 1)
@@ -140,6 +142,7 @@ LIMIT_SIZE(write_bps, io_write_bps, 1)
 LIMIT_NUMBER(read_iops, io_read_iops, 1u << 30)
 LIMIT_NUMBER(write_iops, io_write_iops, 1u << 30)
 LIMIT_NUMBER(pids, pids, 1u << 22)
+LIMIT_NUMBER(cpus_max, cpus_max, MACHINE_VCPU_MAX)
 
 static int limit_cpus(void *limits, const json_t *v, const char *path, struct error **err)
 {
@@ -186,9 +189,10 @@ static int limit_io(void *limits, const json_t *v, const char *path, struct erro
     return json_read_object(v, path, io_fields, COUNT(io_fields), limits, err);
 }
 
-static const struct json_field resource_fields[] = {{"cpus", limit_cpus},       {"cpuset", limit_cpuset},
-                                                    {"memory", limit_memory},   {"pids", limit_pids},
-                                                    {"storage", limit_storage}, {"io", limit_io}};
+static const struct json_field resource_fields[] = {{"cpus", limit_cpus},         {"cpuset", limit_cpuset},
+                                                    {"memory", limit_memory},     {"pids", limit_pids},
+                                                    {"storage", limit_storage},   {"io", limit_io},
+                                                    {"cpus_max", limit_cpus_max}, {"memory_max", limit_memory_max}};
 
 static bool is_null(const json_t *object, const char *name)
 {
@@ -209,6 +213,10 @@ static void apply_nulls(const json_t *resources, struct limits *l)
         l->memory_bytes = 0;
     if (is_null(resources, "pids"))
         l->pids = 0;
+    if (is_null(resources, "cpus_max"))
+        l->cpus_max = 0;
+    if (is_null(resources, "memory_max"))
+        l->memory_max_bytes = 0;
     if (all_io || is_null(io, "read_bps"))
         l->io_read_bps = 0;
     if (all_io || is_null(io, "write_bps"))

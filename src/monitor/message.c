@@ -29,6 +29,7 @@ static const char *const type_names[] = {
     [MONITOR_MIGRATE] = "MIGRATE",
     [MONITOR_NET] = "NET",
     [MONITOR_IDENTITY] = "IDENTITY",
+    [MONITOR_RESIZE] = "RESIZE",
 };
 _Static_assert(sizeof(type_names) / sizeof(type_names[0]) == MONITOR_TYPE_COUNT, "a name for each type");
 
@@ -53,6 +54,8 @@ static size_t fixed_size(unsigned type)
         return sizeof(struct monitor_vsock);
     case MONITOR_NET:
         return sizeof(struct monitor_net);
+    case MONITOR_RESIZE:
+        return sizeof(struct monitor_resize);
     case MONITOR_DONE:
     case MONITOR_FAILED:
         return sizeof(struct monitor_reply);
@@ -131,6 +134,10 @@ static int check_prepare(const struct monitor_prepare *p, struct error **err)
         return wrong(err, MONITOR_PREPARE, "an unknown flag");
     if (p->nic_count > MONITOR_NIC_MAX)
         return wrong(err, MONITOR_PREPARE, "number of network devices");
+    if ((p->vcpus_max && p->vcpus_max < p->vcpus) || p->vcpus_max > MONITOR_VCPU_MAX ||
+        (p->memory_max_bytes && p->memory_max_bytes < p->memory_bytes) ||
+        (p->boot != MONITOR_BOOT_DISK && (p->vcpus_max > p->vcpus || p->memory_max_bytes > p->memory_bytes)))
+        return wrong(err, MONITOR_PREPARE, "room to grow");
     return 0;
 }
 

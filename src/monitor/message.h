@@ -21,6 +21,7 @@ struct monitor_message {
         struct monitor_memory memory;
         struct monitor_vsock vsock;
         struct monitor_net net;
+        struct monitor_resize resize;
         struct monitor_reply reply;
         struct monitor_status status;
         uint8_t bytes[MONITOR_MESSAGE_MAX];

@@ -221,6 +221,13 @@ int monitor_set_memory(int fd, uint64_t balloon_bytes, int timeout_ms, struct er
     return ask_done(fd, &m.header, sizeof(m), -1, timeout_ms, err);
 }
 
+int monitor_resize(int fd, uint32_t vcpus, uint64_t memory_bytes, int timeout_ms, struct error **err)
+{
+    struct monitor_resize m = {.header.type = MONITOR_RESIZE, .memory_bytes = memory_bytes, .vcpus = vcpus};
+
+    return ask_done(fd, &m.header, sizeof(m), -1, timeout_ms, err);
+}
+
 /* For requests whose DONE brings a descriptor. */
 static int ask_fd(int fd, struct monitor_header *request, size_t size, int timeout_ms, int *ret_fd, struct error **err)
 {

@@ -28,6 +28,8 @@ int monitor_ask(int fd, enum monitor_type what, int timeout_ms, struct error **e
 /* file: an empty file, writable; borrowed. */
 int monitor_snapshot(int fd, int file, int timeout_ms, struct error **err);
 int monitor_set_memory(int fd, uint64_t balloon_bytes, int timeout_ms, struct error **err);
+/* In all, not more. */
+int monitor_resize(int fd, uint32_t vcpus, uint64_t memory_bytes, int timeout_ms, struct error **err);
 int monitor_open_console(int fd, int timeout_ms, int *ret_input, struct error **err);
 int monitor_open_vsock(int fd, uint32_t port, int timeout_ms, int *ret_stream, struct error **err);
 

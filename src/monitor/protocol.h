@@ -71,6 +71,9 @@ enum monitor_type {
                     went; the guest saw its link go down, and sees it come up -> DONE. coracle-vmm only */
     /* on the setup socket, later than the others */
     MONITOR_IDENTITY, /* struct monitor_identity, to a parked guest -> no answer, or FAILED */
+    /* on connections to the listening socket, later still */
+    MONITOR_RESIZE, /* struct monitor_resize: processors and memory are added until the machine has so much -> DONE. It
+                       has room for what PREPARE said; nothing is taken away. coracle-qemu only */
     MONITOR_TYPE_COUNT
 };
 
@@ -96,6 +99,9 @@ struct monitor_prepare {
     uint32_t boot;      /* enum monitor_boot: the kind of machine to prepare */
     uint32_t flags;     /* enum monitor_prepare_flag */
     uint32_t nic_count; /* network devices it will have, for a monitor that must know */
+    uint64_t memory_max_bytes; /* room for RESIZE, BOOT_DISK only; 0 or what it begins with: none */
+    uint32_t vcpus_max;
+    uint32_t reserved;
 };
 enum monitor_prepare_flag {
     MONITOR_MEMORY_SHARED = 1, /* a memfd: for vhost-user */
@@ -178,6 +184,13 @@ struct monitor_identity {
 struct monitor_memory {
     struct monitor_header header;
     uint64_t balloon_bytes; /* what the guest is asked to give up; 0: all of its memory is its own again */
+};
+
+struct monitor_resize {
+    struct monitor_header header;
+    uint64_t memory_bytes; /* in all */
+    uint32_t vcpus;
+    uint32_t reserved;
 };
 
 struct monitor_vsock {

@@ -94,6 +94,8 @@ static void visit_limits(struct wire *w, struct limits *l)
     wire_u64(w, &l->io_read_iops);
     wire_u64(w, &l->io_write_iops);
     wire_u64(w, &l->storage_bytes);
+    wire_u64(w, &l->cpus_max);
+    wire_u64(w, &l->memory_max_bytes);
 }
 
 static void visit_root(struct wire *w, struct plan_root *r)
@@ -112,6 +114,8 @@ static void visit_machine(struct wire *w, struct plan_machine *m)
     wire_bool(w, &m->kvm);
     wire_u64(w, &m->memory_bytes);
     wire_u32(w, &m->vcpus);
+    wire_u64(w, &m->memory_max_bytes);
+    wire_u32(w, &m->vcpus_max);
     wire_text(w, m->snapshot, sizeof(m->snapshot));
     wire_text(w, m->carrier, sizeof(m->carrier));
     wire_u64(w, &m->inner_memory_bytes);
@@ -213,6 +217,8 @@ static void visit_update(struct wire *w, void *message)
 
     wire_text(w, m->id, sizeof(m->id));
     visit_limits(w, &m->limits);
+    wire_u32(w, &m->vcpus);
+    wire_u64(w, &m->machine_bytes);
 }
 
 static void visit_stats(struct wire *w, void *message)

@@ -101,7 +101,9 @@ struct message_id {                /* PAUSE, RESUME, STATS, RELEASE, LOGS, CONSO
 
 struct message_update {
     char id[INSTANCE_ID_SIZE];
-    struct limits limits;          /* the whole set wanted, not a difference */
+    struct limits limits;          /* the whole set wanted, not a difference; of a machine, its monitor's part included */
+    uint32_t vcpus;                /* a machine that can grow: processors and memory that it shall have; 0: as it is */
+    uint64_t machine_bytes;
 };
 
 struct instance_stats {            /* STATS_REPLY; 0 in known: the host cannot tell */

@@ -242,31 +242,32 @@ void child_kill(struct child *c)
 }
 
 /* /proc/PID/task/TID/schedstat: time on a processor, time waiting for one, number of turns. */
-static uint64_t waited(int tasks, const char *tid)
+static void add_times(struct child_times *sum, int tasks, const char *tid)
 {
     char path[RESULT_TEXT], text[96];
-    uint64_t ran, wait;
+    struct child_times t;
 
     snprintf(path, sizeof(path), "%.16s/schedstat", tid);
     auto_fd int fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     if (n <= 0)
-        return 0;
+        return;
     text[n] = '\0';
-    return sscanf(text, "%" SCNu64 " %" SCNu64, &ran, &wait) == 2 ? wait : 0;
+    if (sscanf(text, "%" SCNu64 " %" SCNu64, &t.ran_ns, &t.starved_ns) != 2)
+        return;
+    sum->ran_ns += t.ran_ns;
+    sum->starved_ns += t.starved_ns;
 }
 
-uint64_t child_starved_ns(const struct child *c)
+struct child_times child_times(const struct child *c)
 {
+    struct child_times sum = {0};
     char path[RESULT_TEXT];
-    uint64_t sum = 0;
 
     snprintf(path, sizeof(path), "/proc/%d/task", (int)c->pid);
     auto_dir DIR *dir = opendir(path);
-    if (!dir)
-        return 0;
-    for (const struct dirent *e; (e = readdir(dir));)
+    for (const struct dirent *e; dir && (e = readdir(dir));)
         if (e->d_name[0] != '.')
-            sum += waited(dirfd(dir), e->d_name);
+            add_times(&sum, dirfd(dir), e->d_name);
     return sum;
 }

@@ -60,7 +60,10 @@ void child_kill(struct child *c);
 /* The last line QEMU wrote, "" for none; for people. In c's memory. */
 const char *child_last_words(struct child *c);
 
-/* How long the threads of QEMU were ready to run and did not, in ns, ever; 0: unknown. */
-uint64_t child_starved_ns(const struct child *c);
+/* How long the threads of QEMU ran, and how long they were ready to run and did not, in ns, ever; 0: unknown. */
+struct child_times {
+    uint64_t ran_ns, starved_ns;
+};
+struct child_times child_times(const struct child *c);
 
 #endif

@@ -60,6 +60,11 @@ static int make_ram(uint64_t bytes, struct error **err)
     return take_fd(&fd);
 }
 
+static uint64_t at_least(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 bool load_prepare(struct supervisor *s, const struct monitor_prepare *p, bool kvm)
 {
     auto_error struct error *err = NULL;
@@ -80,7 +85,9 @@ bool load_prepare(struct supervisor *s, const struct monitor_prepare *p, bool kv
     s->machine = (struct machine){.boot = (enum monitor_boot)p->boot,
                                   .kvm = kvm,
                                   .memory_bytes = p->memory_bytes,
+                                  .memory_max_bytes = at_least(p->memory_bytes, p->memory_max_bytes),
                                   .vcpus = p->vcpus,
+                                  .vcpus_max = (uint32_t)at_least(p->vcpus, p->vcpus_max),
                                   .name = s->name,
                                   .id = s->id,
                                   .parameters = s->parameters,
@@ -376,10 +383,13 @@ static int take_snapshot(struct load *l)
     l->stage = MONITOR_STAGE_SNAPSHOT;
     if (l->request->flags & MONITOR_LOAD_INCOMING)
         return take_arrival(l);
-    int fd = fd_of(l, l->where.kernel);
-    int r = snapshot_read(fd, &l->snapshot, &l->err);
+    int r = snapshot_read(fd_of(l, l->where.kernel), &l->snapshot, &l->err);
+    for (unsigned i = 0; r == 0 && i < s->machine.disk_count; i++)
+        if (l->snapshot.overlays[i].size) /* a template's file is open for both */
+            r = right_mode(l, i, &l->message->fds[l->where.kernel], false);
     if (r < 0)
         return r;
+    const int fd = fd_of(l, l->where.kernel);
     snapshot_describe(&s->machine, "", &wanted);
     r = snapshot_match(&l->snapshot, &wanted, &l->err);
     if (r < 0)

@@ -13,6 +13,7 @@
 #include "qemu/machine.h"
 
 enum { FDSET_BASE = 1, FDSETS_PER_DISK = 3 };
+enum { MEMORY_STEP = 128 << 20, SLOTS_MAX = 32 };                      /* an update that adds memory takes one slot */
 enum { MMIO_BASE = 0xfeb00000, MMIO_BYTES = 512, MMIO_FIRST_IRQ = 5 }; /* of QEMU's microvm with one IOAPIC */
 
 struct words {
@@ -25,6 +26,11 @@ struct words {
 const char *machine_type(enum monitor_boot boot)
 {
     return boot == MONITOR_BOOT_DISK || boot == MONITOR_BOOT_MULTIBOOT ? "q35" : "microvm";
+}
+
+bool machine_has_room(const struct machine *m)
+{
+    return m->vcpus_max > m->vcpus || m->memory_max_bytes > m->memory_bytes;
 }
 
 static bool is_microvm(const struct machine *m)
@@ -104,7 +110,10 @@ static void add_general(struct words *w)
     else
         option(w, "-accel", "tcg,thread=multi,tb-size=%" PRIu64, cache < 32 ? 32 : cache > 256 ? 256 : cache);
     option(w, "-cpu", "%s", machine_cpu(m->kvm));
-    option(w, "-smp", "%u", m->vcpus);
+    if (m->vcpus_max > m->vcpus)
+        option(w, "-smp", "cpus=%u,maxcpus=%u", m->vcpus, m->vcpus_max);
+    else
+        option(w, "-smp", "%u", m->vcpus);
     if (is_uuid(m->id))
         option(w, "-uuid", "%s", m->id);
     option(w, "-rtc", "base=utc");
@@ -114,7 +123,16 @@ static void add_memory(struct words *w)
 {
     const struct machine *m = w->machine;
 
-    option(w, "-m", "%" PRIu64 "K", m->memory_bytes >> 10);
+    const uint64_t steps = (m->memory_max_bytes - m->memory_bytes) / MEMORY_STEP;
+
+    if (m->memory_max_bytes > m->memory_bytes)
+        option(w, "-m", "%" PRIu64 "K,slots=%" PRIu64 ",maxmem=%" PRIu64 "K", m->memory_bytes >> 10,
+               steps < 1           ? 1
+               : steps > SLOTS_MAX ? SLOTS_MAX
+                                   : steps,
+               m->memory_max_bytes >> 10);
+    else
+        option(w, "-m", "%" PRIu64 "K", m->memory_bytes >> 10);
     option(w, "-object", "memory-backend-file,id=ram,mem-path=/proc/self/fd/%d,size=%" PRIu64 ",share=%s", m->ram_fd,
            m->memory_bytes, m->ram_private ? "off" : "on");
 }

@@ -33,8 +33,8 @@ struct machine {
     bool kvm;
     bool restore;     /* the guest comes from a snapshot: no kernel, and QEMU waits for the state */
     bool ram_private; /* what the guest writes does not reach ram_fd: it is a snapshot that others use too */
-    uint64_t memory_bytes;
-    uint32_t vcpus;
+    uint64_t memory_bytes, memory_max_bytes; /* at the start; what can be plugged in, at least as much */
+    uint32_t vcpus, vcpus_max;
     uint32_t flags;   /* enum monitor_load_flag: devices */
     uint32_t tsc_khz; /* of the host; 0: unknown */
     const char *name;
@@ -48,6 +48,9 @@ struct machine {
 
 /* "microvm" or "q35": what a kind of boot runs on. */
 const char *machine_type(enum monitor_boot boot);
+
+/* Whether more can be plugged in as it runs: slots for memory, sockets for processors. */
+bool machine_has_room(const struct machine *m);
 
 /* QEMU's name for the processor the guest sees. */
 const char *machine_cpu(bool kvm);

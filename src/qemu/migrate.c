@@ -166,7 +166,7 @@ static int refuse(const struct supervisor *s, int control, struct error **err)
         if (s->machine.disks[i].snapshot_size)
             return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY",
                              "disk %u: the instance comes from a snapshot in which the disk had been written", i);
-    return 0;
+    return resize_refuse(s, "migration", err);
 }
 
 int migrate_out(struct supervisor *s, int control, struct error **err)

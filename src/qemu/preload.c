@@ -8,14 +8,21 @@
  * Afterwards only the words are used, and the functions at the end.
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "qemu/preload.h"
@@ -32,6 +39,7 @@ static union {
     char bytes[sizeof(struct preload_packet) + PRELOAD_BYTES_MAX];
 } packet;
 static char *words[PRELOAD_WORD_MAX + 1];
+static __thread bool main_thread;
 
 /* The kernel gave the descriptors numbers as they were free; they go where the command line says. */
 static int place(const struct cmsghdr *c)
@@ -96,6 +104,7 @@ int __libc_start_main(program_main main, int argc, char **argv, void (*init)(voi
     if (!next || wait_for_words() < 0)
         _exit(125);
     unsetenv("LD_PRELOAD");
+    main_thread = true;
     return next(main, (int)packet.header.words, words, init, fini, rtld_fini, stack_end);
 }
 
@@ -181,4 +190,152 @@ int connect(int fd, const struct sockaddr *address, socklen_t size)
     }
     connector next = (connector)(uintptr_t)dlsym(RTLD_NEXT, "connect");
     return next ? next(fd, address, size) : -1;
+}
+
+/* ---- memory that a guest needed once ---- */
+
+/*
+ * Under emulation a guest that has booted, or was just restored, leaves 8 MB of translated code that it runs once, and
+ * QEMU keeps it until its buffer is full. When the code has not grown for CALM_NS it is thrown away, in the one place
+ * where QEMU itself does that (no processor runs), and the buffer's memory is given back; what is still needed is
+ * translated again within milliseconds. Again only when there is twice as much as the guest then needed.
+ *
+ * By QEMU's own functions, which its executable exports for its modules; where one is missing nothing is done.
+ */
+enum { LOOK_NS = 500000000, CALM_NS = 2000000000, GROWN_BYTES = 64 * 1024, WORTH_BYTES = 1 << 20 };
+enum { PROLOGUE_BYTES = 64 * 1024 }; /* at the buffer's front: QEMU's entry to translated code, some hundred bytes */
+
+struct code {
+    char *buffer;
+    size_t buffer_bytes, seen, needed;
+    uint64_t looked_ns, grown_ns;
+};
+static struct code code;
+
+int mprotect(void *at, size_t size, int protection) __attribute__((visibility("default")));
+int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+    __attribute__((visibility("default")));
+
+/* Where the buffer is: the only memory that is written and executed. */
+int mprotect(void *at, size_t size, int protection)
+{
+    typedef int (*protector)(void *, size_t, int);
+    protector next = (protector)(uintptr_t)dlsym(RTLD_NEXT, "mprotect");
+    int r = next ? next(at, size, protection) : -1;
+
+    if (r == 0 && (protection & PROT_EXEC) && (protection & PROT_WRITE) && size > code.buffer_bytes) {
+        code.buffer = at;
+        code.buffer_bytes = size;
+    }
+    return r;
+}
+
+/* On a processor's thread, while all of them stand still. */
+static void drop_code(void *cpu, uintptr_t unused)
+{
+    typedef void (*flusher)(void *);
+    flusher flush = (flusher)(uintptr_t)dlsym(RTLD_DEFAULT, "tb_flush");
+
+    if (!flush)
+        return;
+    flush(cpu);
+    /* QEMU asked for huge pages: right while it fills them, 2 MB for the little an idle guest runs */
+    madvise(code.buffer + PROLOGUE_BYTES, code.buffer_bytes - PROLOGUE_BYTES, MADV_NOHUGEPAGE);
+    madvise(code.buffer + PROLOGUE_BYTES, code.buffer_bytes - PROLOGUE_BYTES, MADV_DONTNEED);
+}
+
+static void ask_to_drop(void)
+{
+    typedef void (*asker)(void *cpu, void (*run)(void *, uintptr_t), uintptr_t);
+    asker ask = (asker)(uintptr_t)dlsym(RTLD_DEFAULT, "async_safe_run_on_cpu");
+    void **cpus = dlsym(RTLD_DEFAULT, "cpus"); /* a list's head: the first one */
+
+    if (ask && cpus && *cpus)
+        ask(*cpus, drop_code, 0);
+    malloc_trim(0);
+}
+
+static void look_at_code(uint64_t now)
+{
+    typedef size_t (*counter)(void);
+    static counter size_of_code;
+
+    if (!size_of_code && !(size_of_code = (counter)(uintptr_t)dlsym(RTLD_DEFAULT, "tcg_code_size")))
+        return;
+    size_t size = size_of_code();
+    if (size > code.seen + GROWN_BYTES || size < code.seen) {
+        code.seen = size;
+        code.grown_ns = now;
+        return;
+    }
+    if (now - code.grown_ns < CALM_NS)
+        return;
+    if (size > WORTH_BYTES && size / 2 > code.needed) {
+        code.needed = size; /* until it is known */
+        code.seen = 0;
+        ask_to_drop();
+    } else if (size < code.needed) {
+        code.needed = size;
+    }
+}
+
+/* The main loop's wait: four times a second at least, for the supervisor asks for signs of life. */
+int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+    typedef int (*waiter)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
+    static waiter next;
+    struct timespec t;
+
+    if (!next)
+        next = (waiter)(uintptr_t)dlsym(RTLD_NEXT, "ppoll");
+    int r = next(fds, n, timeout, mask), e = errno;
+    if (main_thread && code.buffer && clock_gettime(CLOCK_MONOTONIC, &t) == 0) {
+        uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+        if (now - code.looked_ns > LOOK_NS) {
+            code.looked_ns = now;
+            look_at_code(now);
+        }
+    }
+    errno = e;
+    return r;
+}
+
+/* ---- a library that is not needed ---- */
+
+/*
+ * QEMU is linked with a disassembler, whose tables cost each process 1.4 MB and a millisecond of relocation. This
+ * library carries its name (meson.build), so that the linker takes it for the one wanted; a disassembler that cannot be
+ * opened is what QEMU is ready for. All functions of libcapstone 4 that programs use, for another QEMU than Debian's.
+ */
+#define NO_CAPSTONE(name)                                                                                              \
+    size_t name(void) __attribute__((visibility("default")));                                                          \
+    size_t name(void)                                                                                                  \
+    {                                                                                                                  \
+        return 0;                                                                                                      \
+    }
+NO_CAPSTONE(cs_close)
+NO_CAPSTONE(cs_disasm)
+NO_CAPSTONE(cs_disasm_iter)
+NO_CAPSTONE(cs_errno)
+NO_CAPSTONE(cs_free)
+NO_CAPSTONE(cs_group_name)
+NO_CAPSTONE(cs_insn_group)
+NO_CAPSTONE(cs_insn_name)
+NO_CAPSTONE(cs_malloc)
+NO_CAPSTONE(cs_op_count)
+NO_CAPSTONE(cs_op_index)
+NO_CAPSTONE(cs_option)
+NO_CAPSTONE(cs_reg_name)
+NO_CAPSTONE(cs_reg_read)
+NO_CAPSTONE(cs_reg_write)
+NO_CAPSTONE(cs_regs_access)
+NO_CAPSTONE(cs_strerror)
+NO_CAPSTONE(cs_support)
+NO_CAPSTONE(cs_version)
+
+int cs_open(int architecture, int mode, size_t *handle) __attribute__((visibility("default")));
+
+int cs_open(int architecture, int mode, size_t *handle)
+{
+    return 2; /* CS_ERR_ARCH */
 }

@@ -35,7 +35,7 @@ static void send_status(struct supervisor *s, int connection)
         .ready = s->ready,
         .paused = s->paused,
         .generation = s->generation,
-        .memory_bytes = s->machine.memory_bytes,
+        .memory_bytes = s->machine.memory_bytes + s->plugged_bytes,
         .balloon_bytes = balloon_bytes(s),
         .boot_ns = s->ready ? s->ready_ns - s->times[0] : 0,
     };
@@ -82,6 +82,9 @@ static int serve(struct supervisor *s, struct monitor_message *m, int *ret_fd, e
     case MONITOR_MEMORY:
         *stage = MONITOR_STAGE_MEMORY;
         return set_memory(s, &m->memory, err);
+    case MONITOR_RESIZE:
+        *stage = MONITOR_STAGE_MEMORY;
+        return resize_machine(s, m->resize.vcpus, m->resize.memory_bytes, err);
     case MONITOR_CONSOLE:
         *ret_fd = console_open_input(s, err);
         return *ret_fd < 0 ? *ret_fd : 0;

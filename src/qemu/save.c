@@ -138,6 +138,10 @@ static int save(struct supervisor *s, int file, struct error **err)
 
 static int refuse(struct supervisor *s, struct error **err)
 {
+    int r = resize_refuse(s, "a snapshot", err);
+
+    if (r < 0)
+        return r;
     for (unsigned i = 0; i < s->machine.disk_count; i++) {
         const struct machine_disk *d = &s->machine.disks[i];
         if (!d->disk.read_only && !d->disk.overlay) {

@@ -51,7 +51,11 @@ void snapshot_describe(const struct machine *m, const char *qemu, struct snapsho
         s.disk_bytes[i] = m->disks[i].bytes;
     }
     snprintf(s.qemu, sizeof(s.qemu), "%s", qemu);
-    snprintf(s.machine, sizeof(s.machine), "%s", machine_type(m->boot));
+    if (machine_has_room(m)) /* part of what QEMU's state fits to */
+        snprintf(s.machine, sizeof(s.machine), "%s up to %u vCPUs, %" PRIu64 " MiB", machine_type(m->boot),
+                 m->vcpus_max & 0xff, m->memory_max_bytes >> 20 & 0x7fffff);
+    else
+        snprintf(s.machine, sizeof(s.machine), "%s", machine_type(m->boot));
     snprintf(s.cpu, sizeof(s.cpu), "%s", machine_cpu(m->kvm));
     *ret = s;
 }

@@ -26,6 +26,9 @@ enum {
     SILENT_MS = 400,
     TURN_MS = 50,
     PATIENCE_MS = 15000,
+    CALM_MS = 1000,
+    CALM_PART = 5,        /* a fifth of a processor: an emulated Linux that idles needs a twentieth */
+    CALM_WAIT_MS = 45000, /* one that never rests, or is starved, is taken as it is */
     MILLISECOND = 1000000,
     DRAIN_TURNS = 64,
     LAST_WORDS_MS = 1000
@@ -206,7 +209,7 @@ void supervisor_connect(struct supervisor *s, int qmp)
 
 static bool starved(struct supervisor *s, uint64_t silent_ns)
 {
-    uint64_t waited = child_starved_ns(&s->child) - s->starved_base;
+    uint64_t waited = child_times(&s->child).starved_ns - s->starved_base;
 
     return waited > silent_ns / 2;
 }
@@ -221,7 +224,7 @@ static void check_life(struct supervisor *s)
         if (now - s->beaten_ns < (uint64_t)BEAT_MS * MILLISECOND)
             return;
         s->beaten_ns = now;
-        s->starved_base = child_starved_ns(&s->child);
+        s->starved_base = child_times(&s->child).starved_ns;
         if (qmp_beat(&s->qmp) == 0)
             return;
     }
@@ -232,6 +235,28 @@ static void check_life(struct supervisor *s)
         return;
     s->hung = "it does not answer QMP";
     child_kill(&s->child);
+}
+
+/*
+ * LOAD that waits (for a snapshot to start others from) is answered when the guest has come to rest: what it still did
+ * then, each of them would do again, in memory of its own. A Linux is ready when its application was begun, with half of
+ * its services to follow. Busy is who runs or would run, so that a loaded host does not look like a guest at rest.
+ */
+static void check_calm(struct supervisor *s)
+{
+    const uint64_t now = now_ns();
+
+    if (s->setup < 0 || !s->ready)
+        return;
+    if (s->calm_since_ns && now - s->calm_since_ns < (uint64_t)CALM_MS * MILLISECOND)
+        return;
+    const struct child_times t = child_times(&s->child);
+    const uint64_t busy = t.ran_ns + t.starved_ns - s->calm_base;
+    if ((s->calm_since_ns && busy < (now - s->calm_since_ns) / CALM_PART) ||
+        now - s->ready_ns > (uint64_t)CALM_WAIT_MS * MILLISECOND)
+        load_answer_ready(s);
+    s->calm_base += busy;
+    s->calm_since_ns = now;
 }
 
 /* A first signal asks a guest that can be asked; anything else ends it. */
@@ -294,6 +319,7 @@ int supervisor_run(struct supervisor *s)
             break;
         check_stop(s);
         check_life(s);
+        check_calm(s);
         if (s->child.pid > 0 && child_has_ended(&s->child))
             break;
     }
@@ -301,6 +327,8 @@ int supervisor_run(struct supervisor *s)
         child_wait(&s->child, LAST_WORDS_MS); /* its socket closes a little before its end */
     child_kill(&s->child);
     drain(s);
+    if (s->setup >= 0) /* it did not come to rest */
+        s->ready = false;
     load_answer_ready(s);
     end_write(s);
     return EXIT_SUCCESS;

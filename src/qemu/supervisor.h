@@ -49,7 +49,7 @@ struct supervisor {
     /* QEMU */
     struct child child;
     struct qmp qmp;
-    uint64_t starved_base; /* child_starved_ns() at the last heartbeat */
+    uint64_t starved_base; /* child_times() at the last heartbeat */
     uint64_t beaten_ns;
     bool beating;     /* off while QEMU's main loop may be busy for good reason (restoring) */
     const char *hung; /* words, when QEMU was ended for its silence */
@@ -61,12 +61,15 @@ struct supervisor {
     int overlays[MONITOR_DISK_MAX];
     int snapshot; /* file restored from; -1 */
     uint32_t generation;
+    uint64_t plugged_bytes; /* added as it runs, resize.c */
+    uint32_t plugged_vcpus;
     uint64_t tsc_base, tsc_base_ns;
     uint64_t times[MONITOR_TIMES];
     /* how it goes */
     bool moved; /* to another supervisor: nothing is left to tell */
     bool share_memory, wait_ready, paused, ready, panicked, agent_there;
     uint64_t ready_ns;
+    uint64_t calm_since_ns, calm_base; /* of the guest that LOAD still waits for: calm.. below, in supervisor.c */
     int stop_signal;  /* came and was not looked at yet; 0 */
     int stopping;     /* what the launcher ended it with; 0 */
     int agent_status; /* the guest's own word for how it ends; -1: none */
@@ -89,6 +92,11 @@ void load_answer_ready(struct supervisor *s);
 
 /* request.c: connections to the listening socket. False: close it. */
 bool request_serve(struct supervisor *s, int connection);
+
+/* resize.c: adds processors and memory until there is so much in all; what was added stays on failure. */
+int resize_machine(struct supervisor *s, uint32_t vcpus, uint64_t memory_bytes, struct error **err);
+/* Refuses what a machine with plugged parts cannot do. */
+int resize_refuse(const struct supervisor *s, const char *what, struct error **err);
 
 /* save.c */
 int save_snapshot(struct supervisor *s, int file, struct error **err);

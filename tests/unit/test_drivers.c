@@ -10,12 +10,14 @@
 #include <cmocka.h>
 
 #include "base/buffer.h"
+#include "base/cleanup.h"
 #include "drivers/container/container.h"
 #include "drivers/fake/fake.h"
 #include "drivers/hybrid/hybrid.h"
 #include "drivers/qemu/parameters.h"
 #include "drivers/qemu/qemu.h"
 #include "drivers/vmm/vmm.h"
+#include "model/machine.h"
 #include "model/spec_parse.h"
 
 static const char id[] = "01234567-89ab-4cde-8f01-23456789abcd";
@@ -446,11 +448,84 @@ static void test_qemu_disk(void **state)
     assert_int_equal(plan.machine.boot, PLAN_BOOT_DISK);
     assert_int_equal(plan.machine.memory_bytes, 512 << 20);
     assert_true(plan.limits.memory_bytes > UINT64_C(1536) << 20); /* what it writes is in memory */
+    assert_int_equal(plan.machine.memory_max_bytes, 512 << 20);   /* no room that nobody asked for */
     plan_clear(&plan);
     image.boot = NULL;
     assert_true(plan_qemu("{\"image\":\"i\"}", &image, &facts, &plan, &err) < 0);
     assert_string_equal(err->code, "IMAGE_MALFORMED");
     error_free(err);
+}
+
+static void test_machine_growth(void **state)
+{
+    static const struct {
+        uint32_t vcpus, vcpus_max;
+        uint64_t mib, mib_max;
+        const char *code, *words;
+    } cases[] = {
+        {2, 4, 512, 1024, NULL, NULL}, /* as it is */
+        {4, 4, 1024, 1024, NULL, NULL},
+        {3, 4, 640, 1024, NULL, NULL},
+        {1, 4, 512, 1024, "UNSUPPORTED_BY_TECHNOLOGY", "resources.cpus: processors are not taken"},
+        {2, 4, 384, 1024, "UNSUPPORTED_BY_TECHNOLOGY", "resources.memory: memory is not taken"},
+        {5, 5, 512, 1024, "UNSUPPORTED_BY_TECHNOLOGY", "resources.cpus: the machine was not started with room"},
+        {2, 4, 1152, 1152, "UNSUPPORTED_BY_TECHNOLOGY", "resources.memory: the machine was not started with room"},
+        {2, 8, 512, 1024, "UNSUPPORTED_BY_TECHNOLOGY", "resources.cpus_max: fixed"},
+        {2, 4, 512, 2048, "UNSUPPORTED_BY_TECHNOLOGY", "resources.memory_max: fixed"},
+        {2, 4, 600, 1024, "INVALID_VALUE", "steps of 128 MiB"},
+    };
+    const struct plan_machine now = {
+        .vcpus = 2, .vcpus_max = 4, .memory_bytes = 512 << 20, .memory_max_bytes = 1 << 30};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct plan_machine wanted = {.vcpus = cases[i].vcpus,
+                                            .vcpus_max = cases[i].vcpus_max,
+                                            .memory_bytes = cases[i].mib << 20,
+                                            .memory_max_bytes = cases[i].mib_max << 20};
+        auto_error struct error *err = NULL;
+        int r = machine_check_growth(&now, &wanted, &err);
+
+        assert_int_equal(r == 0, !cases[i].code);
+        if (r < 0) {
+            assert_string_equal(err->code, cases[i].code);
+            assert_non_null(strstr(err->message, cases[i].words));
+            assert_non_null(err->hint);
+        }
+    }
+}
+
+static void refuses_room(const char *spec, struct image_config *image, const char *code)
+{
+    auto_error struct error *err = NULL;
+    struct host_facts facts = kvm_facts();
+    struct launch_plan plan;
+
+    assert_true(plan_qemu(spec, image, &facts, &plan, &err) < 0);
+    assert_string_equal(err->code, code);
+    assert_non_null(strstr(err->message, "_max"));
+}
+
+static void test_room(void **state)
+{
+    struct image_config disk = machine_image(GUEST_LINUX, "disk"), linux_image = machine_image(GUEST_LINUX, "linux");
+    struct host_facts facts = kvm_facts();
+    auto_error struct error *err = NULL;
+    struct launch_plan plan;
+
+    disk.disk = "disk.raw";
+    facts.cpus = 8;
+    assert_int_equal(plan_qemu("{\"image\":\"i\",\"resources\":{\"cpus_max\":4,\"memory_max\":\"1GiB\"}}", &disk,
+                               &facts, &plan, &err),
+                     0);
+    assert_int_equal(plan.machine.vcpus, 1);
+    assert_int_equal(plan.machine.vcpus_max, 4);
+    assert_int_equal(plan.machine.memory_max_bytes, 1 << 30);
+    plan_clear(&plan);
+    refuses_room("{\"image\":\"i\",\"resources\":{\"memory_max\":\"128MiB\"}}", &disk, "INVALID_VALUE");
+    refuses_room("{\"image\":\"i\",\"resources\":{\"cpus\":2,\"cpus_max\":1}}", &disk, "INVALID_VALUE");
+    refuses_room("{\"image\":\"i\",\"resources\":{\"cpus_max\":4}}", &linux_image, "UNSUPPORTED_BY_TECHNOLOGY");
+    assert_true(plan_unikernel("{\"image\":\"i\",\"resources\":{\"memory_max\":\"64MiB\"}}", &facts, &plan, &err) < 0);
+    assert_string_equal(err->code, "UNSUPPORTED_BY_TECHNOLOGY");
 }
 
 static void test_qemu_probe(void **state)
@@ -668,6 +743,8 @@ int main(void)
         cmocka_unit_test(test_qemu_linux_golden),
         cmocka_unit_test(test_qemu_brought_unikernel),
         cmocka_unit_test(test_qemu_disk),
+        cmocka_unit_test(test_machine_growth),
+        cmocka_unit_test(test_room),
         cmocka_unit_test(test_qemu_probe),
         cmocka_unit_test(test_hybrid_golden),
         cmocka_unit_test(test_hybrid_refusals),

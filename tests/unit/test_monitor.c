@@ -225,6 +225,19 @@ static void test_prepare(void **state)
     p = good;
     p.nic_count++;
     expect(&p, sizeof(p), 1, -EPROTO, "network");
+    p = good;
+    p.vcpus = 2;
+    p.memory_max_bytes = 1 << 25;
+    expect(&p, sizeof(p), 1, -EPROTO, "room"); /* no slots but on a disk's machine */
+    p.boot = MONITOR_BOOT_DISK;
+    expect(&p, sizeof(p), 1, 1, NULL);
+    p.vcpus_max = 1;
+    expect(&p, sizeof(p), 1, -EPROTO, "room");
+    p.vcpus_max = MONITOR_VCPU_MAX + 1;
+    expect(&p, sizeof(p), 1, -EPROTO, "room");
+    p.vcpus_max = 3;
+    p.memory_max_bytes = (1 << 24) - 4096;
+    expect(&p, sizeof(p), 1, -EPROTO, "room");
 }
 
 struct whole_load {

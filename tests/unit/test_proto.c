@@ -100,6 +100,8 @@ static void fill_limits(struct limits *l)
     l->io_read_iops = any();
     l->io_write_iops = any();
     l->storage_bytes = any();
+    l->cpus_max = any();
+    l->memory_max_bytes = any();
 }
 
 static void fill_process(struct plan_process *p)
@@ -133,6 +135,8 @@ static void fill_plan(void *p)
         m->machine.kvm = coin();
         m->machine.memory_bytes = any();
         m->machine.vcpus = (uint32_t)any();
+        m->machine.memory_max_bytes = any();
+        m->machine.vcpus_max = (uint32_t)any();
         text(m->machine.snapshot, sizeof(m->machine.snapshot));
         text(m->machine.carrier, sizeof(m->machine.carrier));
         m->machine.inner_memory_bytes = any();
@@ -217,6 +221,8 @@ static void fill_update(void *p)
 
     text(m->id, sizeof(m->id));
     fill_limits(&m->limits);
+    m->vcpus = (uint32_t)any();
+    m->machine_bytes = any();
 }
 
 static void fill_stats(void *p)

@@ -129,9 +129,17 @@ static void test_q35(void **state)
           "\"written0\"}");
     wants(text, "virtio-blk-pci,id=blk0,drive=disk0,bootindex=0\n");
     wants(text, "{\"driver\":\"host_device\",\"node-name\":\"imagefile1\"");
-    wants(text, "-chardev\nsocket,id=switch0,path=/proc/self/fd/330\n-netdev\nvhost-user,id=net0,chardev=switch0,queues=1\n");
+    wants(text,
+          "-chardev\nsocket,id=switch0,path=/proc/self/fd/330\n-netdev\nvhost-user,id=net0,chardev=switch0,queues=1\n");
     wants(text, "romfile=,vectors=4\n");
+    wants(text, "-smp\n2\n");
+    wants(text, "-m\n65536K\n");
     assert_null(strstr(text, "virtio_mmio"));
+    m.vcpus_max = 6;
+    m.memory_max_bytes = (64 + 3 * 128) << 20;
+    join(&m, text, sizeof(text));
+    wants(text, "-smp\ncpus=2,maxcpus=6\n");
+    wants(text, "-m\n65536K,slots=3,maxmem=458752K\n");
 }
 
 static void test_kernel_line(void **state)
@@ -253,6 +261,15 @@ static void test_snapshot_match(void **state)
     snapshot_describe(&other, "7.2.22 p", &b);
     assert_int_equal(snapshot_match(&a, &b, &err), -EINVAL);
     wants(err->message, "with processor max, this machine has host");
+    error_free(err);
+    err = NULL;
+    other = machine_of(MONITOR_BOOT_DISK);
+    snapshot_describe(&other, "7.2.22 p", &a);
+    other.vcpus_max = MONITOR_VCPU_MAX;
+    other.memory_max_bytes = UINT64_C(4) << 40;
+    snapshot_describe(&other, "7.2.22 p", &b);
+    assert_int_equal(snapshot_match(&a, &b, &err), -EINVAL);
+    wants(err->message, "of machine type q35, this machine has q35 up to 64 vCPUs, 4194304 MiB");
     error_free(err);
 }
 

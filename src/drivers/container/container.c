@@ -76,6 +76,12 @@ static int check_limits(const struct limits *l, const struct host_facts *facts, 
     for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
         if (needs[i].asked && !(facts->controllers >> needs[i].controller & 1))
             return not_enforceable(needs[i].limit, needs[i].name, facts, err);
+    if (l->cpus_max || l->memory_max_bytes) {
+        error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "resources.%s: a container has no slots to fill",
+                  l->cpus_max ? "cpus_max" : "memory_max");
+        error_hint(err, "leave it out: a container's limits are changed without it");
+        return -ENOTSUP;
+    }
     if (limits_fit(l, facts->cpus, facts->memory_bytes, err) < 0)
         return -ERANGE;
     if (l->memory_bytes && l->storage_bytes > l->memory_bytes) {

@@ -122,6 +122,9 @@ static int plan_machine(const struct vnf_spec *spec, const struct image_config *
     m->vcpus = machine_vcpus(&spec->limits);
     m->memory_bytes = machine_memory(spec->limits.memory_bytes, normal_memory(m->boot),
                                      image->memory_min > LEAST_MEMORY ? image->memory_min : LEAST_MEMORY);
+    r = machine_set_room(spec, m->boot == PLAN_BOOT_DISK, m, err);
+    if (r < 0)
+        return r;
     machine_qemu_bounds(plan, image->disk != NULL);
     return plan_parameters(spec, image, plan, err);
 }

@@ -87,6 +87,9 @@ static int plan_machine(const struct vnf_spec *spec, const struct image_config *
     m->vcpus = 1;
     m->memory_bytes = machine_memory(spec->limits.memory_bytes, DEFAULT_MEMORY,
                                      image->memory_min > LEAST_MEMORY ? image->memory_min : LEAST_MEMORY);
+    r = machine_set_room(spec, false, m, err);
+    if (r < 0)
+        return r;
     m->identity = machine_identity(plan->hostname, plan->nics, plan->nic_count);
     m->parameters = machine_parameters(image->parameters, argv);
     if (!m->identity || !m->parameters)

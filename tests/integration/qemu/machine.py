@@ -10,6 +10,7 @@ import tempfile
 import time
 
 PREPARE, LOAD, STATUS, PAUSE, RESUME, SNAPSHOT, MEMORY, CONSOLE, VSOCK, POWER, DONE, FAILED, STATUS_REPLY, MIGRATE = range(1, 15)
+RESIZE = 17
 UNIKERNEL, PVH, LINUX, DISK, MULTIBOOT = range(1, 6)
 RESTORE, INITRD, LOGS, WAIT, WITH_VSOCK, RANDOM, WITH_CONSOLE, BALLOON, INCOMING = (1 << i for i in range(9))
 STAGES = "none protocol vm memory image snapshot device sandbox guest support emulator".split()
@@ -55,7 +56,8 @@ class Machine:
     program = None
     running = []
 
-    def __init__(self, memory=64 << 20, vcpus=1, boot=LINUX, flags=0, kvm=False, env=None, prepare=True, wrap=()):
+    def __init__(self, memory=64 << 20, vcpus=1, boot=LINUX, flags=0, kvm=False, env=None, prepare=True, wrap=(),
+                 **room):
         self.setup, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.fileno()
         # descriptor 3, as the launcher has it
@@ -69,11 +71,12 @@ class Machine:
         self.logs = [os.open(f"{self.dir}/log.{i}", os.O_RDWR | os.O_CREAT | os.O_APPEND) for i in (0, 1)]
         self.exit = os.open(f"{self.dir}/exit", os.O_RDWR | os.O_CREAT)
         if prepare:
-            self.prepare(memory, vcpus, flags, kvm)
+            self.prepare(memory, vcpus, flags, kvm, **room)
 
-    def prepare(self, memory, vcpus=1, flags=0, kvm=False):
+    def prepare(self, memory, vcpus=1, flags=0, kvm=False, memory_max=0, vcpus_max=0):
         fds = [os.open("/dev/kvm", os.O_RDWR)] if kvm else []
-        send(self.setup, PREPARE, struct.pack("=Q4I", memory, vcpus, self.boot, flags, 0), fds)
+        send(self.setup, PREPARE,
+             struct.pack("=Q4IQ2I", memory, vcpus, self.boot, flags, 0, memory_max, vcpus_max, 0), fds)
         for fd in fds:
             os.close(fd)
         self.prepared, _ = receive(self.setup)

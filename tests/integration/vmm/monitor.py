@@ -21,7 +21,7 @@ def message(kind, body=b"", protocol=PROTOCOL, size=None):
 
 
 def prepare(memory=16 << 20, vcpus=1, boot=UNIKERNEL, flags=0, nics=1):
-    return message(PREPARE, struct.pack("=QIIII", memory, vcpus, boot, flags, nics))
+    return message(PREPARE, struct.pack("=QIIIIQII", memory, vcpus, boot, flags, nics, 0, 0, 0))
 
 
 def load(parameters=b"", flags=LOGS, boot=UNIKERNEL, nics=(), disks=(), name=b"test", cid=0, log_bytes=1 << 20,
