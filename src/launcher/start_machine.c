@@ -8,7 +8,8 @@
 #include "launcher/templates.h"
 
 /* Whether a snapshot is restored though the machine for it must be made first: where that was asked for, and under
- * QEMU, which makes one in a tenth of a second and boots what it runs in seconds. A unikernel boots faster than that. */
+ * QEMU, which makes one in a tenth of a second and boots what it runs in seconds. A unikernel boots faster than that.
+ */
 static bool restores_cold(const struct start *s)
 {
     return s->plan->start_mode == START_SNAPSHOT || s->plan->machine.monitor == PLAN_MONITOR_QEMU;

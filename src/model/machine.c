@@ -144,8 +144,8 @@ void machine_qemu_bounds(struct launch_plan *plan, bool private_disk)
 
 static int below(struct error **err, const char *field, const char *what)
 {
-    error_set(err, EINVAL, "INVALID_VALUE", "resources.%s: less than the machine starts with", field);
-    error_hint(err, "at least as much as resources.%s, or leave it out", what);
+    error_set(err, EINVAL, "INVALID_VALUE", "resources.%s: less than resources.%s", field, what);
+    error_hint(err, "a machine has room for at least what it has");
     return -EINVAL;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a machine's guest is told at boot: words "key=value", then "--" and the program with its arguments. The language
- * of docs/formats/boot-parameters.md, which our unikernel and our Tinyx init read. Pure; used by the drivers of machines.
+ * of docs/formats/boot-parameters.md, which our unikernel and our Tinyx init read. Pure; used by the drivers of
+ * machines.
  */
 #ifndef CORACLE_MODEL_MACHINE_H
 #define CORACLE_MODEL_MACHINE_H
@@ -32,7 +33,8 @@ int machine_check_least(const struct vnf_spec *spec, uint64_t least, struct erro
 void machine_qemu_bounds(struct launch_plan *plan, bool private_disk);
 
 /* Whether a running machine can become the wanted one: processors and memory can be added where it was started with
- * room for them, nothing can be taken away. UNSUPPORTED_BY_TECHNOLOGY or INVALID_VALUE; names are those of resources. */
+ * room for them, nothing can be taken away. UNSUPPORTED_BY_TECHNOLOGY or INVALID_VALUE; names are those of resources.
+ */
 int machine_check_growth(const struct plan_machine *now, const struct plan_machine *wanted, struct error **err);
 
 /* Fills vcpus_max and memory_max_bytes; refuses a maximum below what it starts with, and any where the machine has no

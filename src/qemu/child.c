@@ -155,7 +155,8 @@ int child_launch(struct child *c, const struct buffer *words, int word_count, co
                  struct error **err)
 {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * PRELOAD_FD_MAX)] = {0};
-    struct preload_packet header = {.words = (uint32_t)word_count, .bytes = (uint32_t)words->length};
+    struct preload_packet header = {
+        .words = (uint32_t)word_count, .bytes = (uint32_t)words->length, .kvm = (uint32_t)fds->kvm};
     struct iovec iov[] = {{&header, sizeof(header)}, {words->data, words->length}};
     struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2, .msg_control = control};
 

@@ -30,6 +30,7 @@ struct child {
 struct child_fds {
     int fds[PRELOAD_FD_MAX];
     unsigned count;
+    int kvm; /* QEMU's number of what it shall take for /dev/kvm; 0: none */
 };
 
 /* Adds one, -1 stays -1; returns the number that QEMU will know it by. */

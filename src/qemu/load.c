@@ -65,7 +65,7 @@ static uint64_t at_least(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-bool load_prepare(struct supervisor *s, const struct monitor_prepare *p, bool kvm)
+bool load_prepare(struct supervisor *s, const struct monitor_prepare *p, int *kvm)
 {
     auto_error struct error *err = NULL;
     enum monitor_stage stage = MONITOR_STAGE_MEMORY;
@@ -83,7 +83,7 @@ bool load_prepare(struct supervisor *s, const struct monitor_prepare *p, bool kv
         return false;
     }
     s->machine = (struct machine){.boot = (enum monitor_boot)p->boot,
-                                  .kvm = kvm,
+                                  .kvm = *kvm >= 0,
                                   .memory_bytes = p->memory_bytes,
                                   .memory_max_bytes = at_least(p->memory_bytes, p->memory_max_bytes),
                                   .vcpus = p->vcpus,
@@ -94,6 +94,7 @@ bool load_prepare(struct supervisor *s, const struct monitor_prepare *p, bool kv
                                   .virtio_console_fd = -1,
                                   .kernel_fd = -1,
                                   .initrd_fd = -1};
+    s->kvm = take_fd(kvm);
     s->share_memory = p->flags & MONITOR_MEMORY_SHARED;
     s->phase = PHASE_PREPARED;
     note_time(s, 3);
@@ -540,6 +541,8 @@ static int launch(struct load *l)
     int qmp = -1;
     int r = make_channels(l, &qmp);
 
+    if (r == 0 && s->kvm >= 0)
+        l->fds.kvm = give(l, &s->kvm);
     if (r == 0)
         r = machine_words(&s->machine, &words);
     if (r >= 0)

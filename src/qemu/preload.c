@@ -12,10 +12,10 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +122,11 @@ static int given(const char *path)
     char *end;
     int fd;
 
+    if (strcmp(path, "/dev/kvm") == 0) { /* the host's, which this uid may not open */
+        if (!packet.header.kvm)
+            return -1;
+        return fcntl((int)packet.header.kvm, F_DUPFD_CLOEXEC, PRELOAD_FD_BASE);
+    }
     if (strncmp(path, prefix, sizeof(prefix) - 1) != 0)
         return -1;
     number = strtol(path + sizeof(prefix) - 1, &end, 10);
@@ -196,19 +201,22 @@ int connect(int fd, const struct sockaddr *address, socklen_t size)
 
 /*
  * Under emulation a guest that has booted, or was just restored, leaves 8 MB of translated code that it runs once, and
- * QEMU keeps it until its buffer is full. When the code has not grown for CALM_NS it is thrown away, in the one place
- * where QEMU itself does that (no processor runs), and the buffer's memory is given back; what is still needed is
- * translated again within milliseconds. Again only when there is twice as much as the guest then needed.
+ * QEMU keeps it until its buffer is full. When the guest idles and translates nothing new it is thrown away, in the one
+ * place where QEMU itself does that (no processor runs), and the buffer's memory is given back; what is still needed is
+ * translated again within milliseconds. A guest at work is left alone, and one that idles is asked again only when
+ * there is twice as much as it was seen to idle with.
  *
  * By QEMU's own functions, which its executable exports for its modules; where one is missing nothing is done.
  */
-enum { LOOK_NS = 500000000, CALM_NS = 2000000000, GROWN_BYTES = 64 * 1024, WORTH_BYTES = 1 << 20 };
+enum { LOOK_NS = 500000000, CALM_NS = 2000000000, GROWN_BYTES = 64 * 1024, IDLE_PART = 5 };
+enum { WORTH_BYTES = 1 << 20, NEEDED_MOST = 2 << 20 };
+#define AGAIN_NS UINT64_C(30000000000)
 enum { PROLOGUE_BYTES = 64 * 1024 }; /* at the buffer's front: QEMU's entry to translated code, some hundred bytes */
 
 struct code {
     char *buffer;
     size_t buffer_bytes, seen, needed;
-    uint64_t looked_ns, grown_ns;
+    uint64_t looked_ns, calm_ns, calm_cpu_ns, dropped_ns;
 };
 static struct code code;
 
@@ -255,6 +263,15 @@ static void ask_to_drop(void)
     malloc_trim(0);
 }
 
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec t = {0};
+
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Since when nothing was translated and little was done. */
 static void look_at_code(uint64_t now)
 {
     typedef size_t (*counter)(void);
@@ -262,21 +279,24 @@ static void look_at_code(uint64_t now)
 
     if (!size_of_code && !(size_of_code = (counter)(uintptr_t)dlsym(RTLD_DEFAULT, "tcg_code_size")))
         return;
-    size_t size = size_of_code();
-    if (size > code.seen + GROWN_BYTES || size < code.seen) {
+    const size_t size = size_of_code();
+    const uint64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    const bool busy = cpu - code.calm_cpu_ns > (now - code.calm_ns) / IDLE_PART;
+    if (size > code.seen + GROWN_BYTES || size < code.seen || busy) {
         code.seen = size;
-        code.grown_ns = now;
+        code.calm_ns = now;
+        code.calm_cpu_ns = cpu;
         return;
     }
-    if (now - code.grown_ns < CALM_NS)
+    if (now - code.calm_ns < CALM_NS)
         return;
-    if (size > WORTH_BYTES && size / 2 > code.needed) {
-        code.needed = size; /* until it is known */
-        code.seen = 0;
-        ask_to_drop();
-    } else if (size < code.needed) {
-        code.needed = size;
-    }
+    if (!code.needed || size < code.needed)
+        code.needed = !code.dropped_ns ? 0 : size < NEEDED_MOST ? size : NEEDED_MOST;
+    if (size < WORTH_BYTES || size / 2 < code.needed || (code.dropped_ns && now - code.dropped_ns < AGAIN_NS))
+        return;
+    code.dropped_ns = now;
+    code.needed = 0;
+    ask_to_drop();
 }
 
 /* The main loop's wait: four times a second at least, for the supervisor asks for signs of life. */
@@ -284,13 +304,12 @@ int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const si
 {
     typedef int (*waiter)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
     static waiter next;
-    struct timespec t;
 
     if (!next)
         next = (waiter)(uintptr_t)dlsym(RTLD_NEXT, "ppoll");
     int r = next(fds, n, timeout, mask), e = errno;
-    if (main_thread && code.buffer && clock_gettime(CLOCK_MONOTONIC, &t) == 0) {
-        uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    if (main_thread && code.buffer) {
+        const uint64_t now = clock_ns(CLOCK_MONOTONIC);
         if (now - code.looked_ns > LOOK_NS) {
             code.looked_ns = now;
             look_at_code(now);

@@ -19,6 +19,7 @@ enum {
 /* Behind it: words NUL-terminated strings, bytes in all. */
 struct preload_packet {
     uint32_t words, bytes;
+    uint32_t kvm; /* the descriptor that /dev/kvm is, 0: none */
 };
 
 #endif

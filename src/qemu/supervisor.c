@@ -50,6 +50,7 @@ void supervisor_init(struct supervisor *s)
                              .virtio_console = -1,
                              .agent = -1,
                              .log_fds = {-1, -1},
+                             .kvm = -1,
                              .ram = -1,
                              .snapshot = -1,
                              .agent_status = -1};
@@ -125,7 +126,7 @@ static bool take_setup(struct supervisor *s)
     if (r < 0)
         monitor_send_failed(s->setup, MONITOR_STAGE_PROTOCOL, err);
     else if (r > 0 && m.header.type == MONITOR_PREPARE && s->phase == PHASE_EMPTY)
-        goes_on = load_prepare(s, &m.prepare, m.fd_count > 0);
+        goes_on = load_prepare(s, &m.prepare, m.fd_count ? &m.fds[0] : &(int){-1});
     else if (r > 0 && m.header.type == MONITOR_LOAD && s->phase == PHASE_PREPARED)
         goes_on = load_guest(s, &m);
     else if (r > 0) {
@@ -239,8 +240,8 @@ static void check_life(struct supervisor *s)
 
 /*
  * LOAD that waits (for a snapshot to start others from) is answered when the guest has come to rest: what it still did
- * then, each of them would do again, in memory of its own. A Linux is ready when its application was begun, with half of
- * its services to follow. Busy is who runs or would run, so that a loaded host does not look like a guest at rest.
+ * then, each of them would do again, in memory of its own. A Linux is ready when its application was begun, with half
+ * of its services to follow. Busy is who runs or would run, so that a loaded host does not look like a guest at rest.
  */
 static void check_calm(struct supervisor *s)
 {

@@ -57,6 +57,7 @@ struct supervisor {
     struct machine machine; /* descriptors in it are QEMU's numbers */
     char name[64], id[40];
     char parameters[MONITOR_PARAMETERS_MAX];
+    int kvm; /* the host's device, until QEMU has it; -1 */
     int ram; /* the memory's file; -1: private to QEMU */
     int overlays[MONITOR_DISK_MAX];
     int snapshot; /* file restored from; -1 */
@@ -70,10 +71,10 @@ struct supervisor {
     bool share_memory, wait_ready, paused, ready, panicked, agent_there;
     uint64_t ready_ns;
     uint64_t calm_since_ns, calm_base; /* of the guest that LOAD still waits for: calm.. below, in supervisor.c */
-    int stop_signal;  /* came and was not looked at yet; 0 */
-    int stopping;     /* what the launcher ended it with; 0 */
-    int agent_status; /* the guest's own word for how it ends; -1: none */
-    const char *why;  /* QEMU's reason of the last SHUTDOWN event; static */
+    int stop_signal;                   /* came and was not looked at yet; 0 */
+    int stopping;                      /* what the launcher ended it with; 0 */
+    int agent_status;                  /* the guest's own word for how it ends; -1: none */
+    const char *why;                   /* QEMU's reason of the last SHUTDOWN event; static */
 };
 
 /* main.c's one call: serves until the machine has ended. Returns the process's exit status. */
@@ -86,7 +87,7 @@ int supervisor_turn(struct supervisor *s, int timeout_ms, bool requests);
 void supervisor_connect(struct supervisor *s, int qmp);
 
 /* load.c: the setup socket. The answer is sent. False: this monitor has no future. */
-bool load_prepare(struct supervisor *s, const struct monitor_prepare *prepare, bool kvm);
+bool load_prepare(struct supervisor *s, const struct monitor_prepare *prepare, int *kvm); /* taken; -1: emulation */
 bool load_guest(struct supervisor *s, struct monitor_message *m);
 void load_answer_ready(struct supervisor *s);
 

@@ -117,7 +117,7 @@ static int plan_machine(const struct vnf_spec *spec, const struct image_config *
     m->parameters = machine_parameters(carrier->parameters, NULL);
     if (!m->identity || !m->parameters)
         return error_set(err, ENOMEM, "NO_MEMORY", "machine plan: out of memory");
-    return 0;
+    return machine_set_room(spec, false, m, err);
 }
 
 static int hybrid_plan(const struct vnf_spec *spec, const struct image_config *image, const struct host_facts *facts,

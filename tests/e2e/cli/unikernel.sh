@@ -88,6 +88,9 @@ expect_status 0
 case_is "limits live"
 run coracle update --cpus 0.5 vm
 expect_status 0
+run coracle update -m 64m vm # its memory is what it began with
+expect_status 2
+expect_err "not started with room"
 run in_fabric ping -c 2 -i 0.2 -W 2 "$ADDRESS"
 expect_status 0
 

@@ -187,6 +187,20 @@ def load_waits_for_ready():
 
 
 @test
+def load_waits_until_the_guest_rests():
+    with Machine(memory=32 * MIB, boot=m.PVH) as g:
+        g.load(kernel=GUEST, flags=m.WAIT, wait=False)
+        g.wait_log("guest up")
+        os.write(g.console(), b"Rs")  # ready, and spins
+        try:
+            m.receive(g.setup, 4)
+            raise AssertionError("DONE while the guest is busy")
+        except TimeoutError:
+            pass
+        assert g.status()["ready"]
+
+
+@test
 def load_wait_and_an_early_end():
     with Machine(memory=32 * MIB, boot=m.PVH) as g:
         g.load(kernel=GUEST, flags=m.WAIT, wait=False)
@@ -557,14 +571,72 @@ def snapshot_holds_a_private_disk():
         type_to(g, "w")
         g.wait_log("disk written")
         snap = snapshot_of(g, "disk")
-    with started(snapshot=snap, disks=[(fd, 0, 0, 1)]) as g:
-        type_to(g, "d")
-        g.wait_log("disk 0 written!")
+    writable = os.open(f"{WORK}/disk", os.O_RDWR)  # as the launcher has those that it makes itself
+    for file in (snap, writable):
+        with started(snapshot=file, disks=[(fd, 0, 0, 1)]) as g:
+            type_to(g, "d")
+            g.wait_log("disk 0 written!")
+    os.close(writable)
     with started(disks=[(fd, 0, 0, 1)]) as g:
         type_to(g, "d")
         g.wait_log("disk 0 original")
     os.close(fd)
     os.close(snap)
+
+
+def resize(g, vcpus, memory):
+    g.ask(m.RESIZE, struct.pack("=Q2I", memory, vcpus, 0))
+
+
+def not_resized(g, vcpus, memory, words):
+    try:
+        resize(g, vcpus, memory)
+        raise AssertionError("it was not refused")
+    except Refused as e:
+        assert e.stage == "support" and words in e.detail, e
+
+
+@test
+def processors_and_memory_are_plugged_in():
+    disk = os.open(image("boot", open(BOOT, "rb").read()), os.O_RDONLY)
+    step = 128 * MIB
+    with Machine(boot=m.DISK, memory=step, memory_max=4 * step, vcpus_max=3) as g:
+        g.load(disks=[(disk, 0, 0, 1)])
+        g.wait_log("booted from disk")
+        threads = len(os.listdir(f"/proc/{g.qemu()}/task"))
+        resize(g, 1, step)  # as it is
+        os.close(snapshot_of(g, "room"))
+        resize(g, 2, step)
+        resize(g, 3, 2 * step)
+        resize(g, 3, 4 * step)
+        assert g.status()["memory"] == 4 * step, g.status()
+        assert len(os.listdir(f"/proc/{g.qemu()}/task")) >= threads + 2, "a thread for each processor"
+        not_resized(g, 4, 4 * step, "room for 3 processors and 512 MiB")
+        not_resized(g, 3, 5 * step, "room for 3 processors and 512 MiB")
+        not_resized(g, 2, 4 * step, "not taken from a running machine")
+        not_resized(g, 3, 3 * step, "not taken from a running machine")
+        try:
+            os.close(snapshot_of(g, "grown"))
+            raise AssertionError("a snapshot that would lack what was plugged in")
+        except Refused as e:
+            assert e.stage == "support" and "as it ran" in e.detail, e
+        assert g.status()["paused"] == 0, "it goes on"
+    snap = os.open(f"{WORK}/room", os.O_RDONLY)
+    refused("snapshot", "up to 3 vCPUs, 512 MiB", boot=m.DISK, memory=step, snapshot=snap, disks=[(disk, 0, 0, 1)])
+    with Machine(boot=m.DISK, memory=step, memory_max=4 * step, vcpus_max=3) as g:
+        g.load(snapshot=snap, disks=[(disk, 0, 0, 1)])
+        resize(g, 2, 2 * step)
+        assert g.status()["memory"] == 2 * step
+    os.close(snap)
+    os.close(disk)
+    with started() as g:
+        not_resized(g, 2, 32 * MIB, "room for 1 processors")
+    for room in ({"vcpus_max": 2}, {"memory_max": 64 * MIB}):
+        try:
+            Machine(boot=m.PVH, memory=32 * MIB, **room).kill()
+            raise AssertionError("a microvm with slots")
+        except Refused as e:
+            assert e.stage == "protocol" and "room" in e.detail, e
 
 
 @test
@@ -849,6 +921,24 @@ def kvm_that_does_not_work():
     except Refused as e:
         print("   KVM said:", e)
         assert e.stage in ("vm", "emulator"), e
+    finally:
+        g.kill()
+
+
+@test
+def the_hosts_kvm_comes_as_a_descriptor():
+    """Machines have a uid of their own, which may not open /dev/kvm."""
+    if os.geteuid() != 0 or not os.access("/dev/kvm", os.R_OK | os.W_OK) or not shutil.which("setpriv"):
+        print("   not tried: no /dev/kvm, or not root")
+        return
+    if os.stat("/dev/kvm").st_mode & 0o006:
+        print("   not tried: everybody may open this /dev/kvm")
+        return
+    g = Machine(memory=32 * MIB, boot=m.PVH, kvm=True, wrap=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
+    try:
+        g.load(kernel=GUEST)
+    except Refused as e:  # what KVM says to QEMU is another matter
+        assert "Permission denied" not in e.detail, e
     finally:
         g.kill()
 
