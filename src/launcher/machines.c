@@ -383,6 +383,8 @@ int machine_check_identified(struct machine *machine, struct error **err)
     struct pollfd p = {.fd = machine_setup_fd(machine), .events = POLLIN};
 
     return poll(&p, 1, 0) > 0 ? monitor_wait(p.fd, 1, NULL, err) : 0;
+}
+
 int machine_grow(const struct instance *i, int dir, uint32_t vcpus, uint64_t memory_bytes, struct error **err)
 {
     auto_fd int connection = -1;
