@@ -504,12 +504,6 @@ static int send_signal(struct operation *op, int number, struct error **err)
     return r;
 }
 
-/* A guest that carries a container is asked to end, and asks its application by the signal that its plan named. */
-static int stop_signal(const struct instance *i)
-{
-    return i->stop_signal && !i->technology->carrier ? i->stop_signal : SIGTERM;
-}
-
 static int send_stop(struct operation *op, struct error **err)
 {
     struct instance *i = op->instance;
@@ -524,7 +518,7 @@ static int send_stop(struct operation *op, struct error **err)
     if (op->stage == STAGE_STOP && op->grace_ms == 0)
         op->stage = STAGE_KILL;
     if (op->stage == STAGE_STOP)
-        return send_signal(op, stop_signal(i), err);
+        return send_signal(op, i->stop_signal ? i->stop_signal : SIGTERM, err);
     return send_signal(op, SIGKILL, err);
 }
 

@@ -34,6 +34,8 @@ struct instance {
     size_t published_count;
     struct container_exit exit; /* INSTANCE_ENDED */
     struct execution *executions;
+    bool carrier;            /* a guest that carries a container: commands and signals go into it (machine_exec.h) */
+    uint32_t last_execution; /* number of the latest command in it */
 };
 
 /* Whether text is a UUID in lower case: it becomes part of paths. */

@@ -263,6 +263,8 @@ static void fill(struct load *load, const struct machine_guest *guest, const str
     }
     if (plan->machine.boot != PLAN_BOOT_UNIKERNEL) /* that one finds its seed in its boot page */
         load->message.flags |= MONITOR_LOAD_RANDOM;
+    if (plan->machine.carrier[0])
+        load->message.flags |= MONITOR_LOAD_SESSIONS; /* commands in the container, and its output */
     snprintf(load->message.name, sizeof(load->message.name), "%s", plan->name);
     snprintf(load->message.id, sizeof(load->message.id), "%s", plan->id);
     add_fd(load, guest->exit_fd);

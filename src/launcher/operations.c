@@ -16,6 +16,7 @@
 #include "launcher/files.h"
 #include "launcher/instance.h"
 #include "launcher/machines.h"
+#include "launcher/machine_exec.h"
 #include "launcher/pool.h"
 #include "launcher/snapshots.h"
 #include "monitor/monitor_client.h"
@@ -30,6 +31,8 @@ static int operate_signal(struct launcher *l, struct job *job, struct error **er
         return error_set(err, EINVAL, "INVALID_VALUE", "signal %d does not exist", m->signal);
     if (m->signal == SIGKILL)
         return container_kill_all(job->instance->container, err);
+    if (job->instance->carrier)
+        return machine_signal(l, job->instance, m->signal, err);
     return container_signal(job->instance->container, m->signal, err);
 }
 
@@ -129,6 +132,11 @@ static int keep_execution(struct launcher *l, struct instance *i, const struct r
     return 0;
 }
 
+static int signal_execution(const struct instance *i, const struct runtime_exec *exec, int signal, struct error **err)
+{
+    return i->carrier ? machine_exec_signal(exec, signal, err) : runtime_exec_signal(exec, signal, err);
+}
+
 static int operate_exec(struct launcher *l, struct job *job, struct error **err)
 {
     const struct message_exec *m = job->message.body;
@@ -140,7 +148,8 @@ static int operate_exec(struct launcher *l, struct job *job, struct error **err)
         return error_set(err, EINVAL, "INVALID_VALUE", "exec: a command and an absolute directory are needed");
     if (!m->process.tty && job->message.fd_count != 3)
         return error_set(err, EINVAL, "PROTOCOL_ERROR", "exec without a terminal needs three descriptors");
-    r = container_exec(job->instance->container, &m->process, job->message.fds, &exec, err);
+    r = job->instance->carrier ? machine_exec(l, job->instance, &m->process, job->message.fds, &exec, err)
+                               : container_exec(job->instance->container, &m->process, job->message.fds, &exec, err);
     if (r < 0)
         return r;
     started.exec = exec.number;
@@ -148,7 +157,7 @@ static int operate_exec(struct launcher *l, struct job *job, struct error **err)
     exec.terminal = -1;
     r = keep_execution(l, job->instance, &exec, err);
     if (r < 0) {
-        runtime_exec_signal(&exec, SIGKILL, NULL);
+        signal_execution(job->instance, &exec, SIGKILL, NULL);
         runtime_exec_close(&exec);
         return r;
     }
@@ -174,7 +183,7 @@ static int operate_exec_signal(struct launcher *l, struct job *job, struct error
         return error_set(err, ESRCH, "CONFLICTING_STATE", "execution %u has ended", m->exec);
     if (m->signal < 1 || m->signal > SIGRTMAX)
         return error_set(err, EINVAL, "INVALID_VALUE", "signal %d does not exist", m->signal);
-    return runtime_exec_signal(&e->exec, m->signal, err);
+    return signal_execution(job->instance, &e->exec, m->signal, err);
 }
 
 static void end_execution(struct launcher *l, struct instance *i, struct execution **place, int wait_status)
@@ -197,7 +206,7 @@ static void execution_ended(struct launcher *l, struct instance *i, uint32_t num
 
     if (!*place)
         return;
-    r = runtime_exec_wait(&(*place)->exec, &status);
+    r = i->carrier ? machine_exec_wait(&(*place)->exec, &status) : runtime_exec_wait(&(*place)->exec, &status);
     if (r == -EAGAIN)
         watch(l, (*place)->exec.connection, i->serial, number, true);
     else

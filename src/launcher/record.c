@@ -49,6 +49,8 @@ int record_write(struct launcher *l, const struct instance *i, int dirfd, struct
     if (i->record.tag[0])
         buffer_printf(&text, "%s %s %d %" PRIu64 " %u\n", i->record.machine ? "machine" : "container", i->record.tag,
                       i->record.pid, i->record.start_time, i->record.uid_base);
+    if (i->carrier)
+        buffer_text(&text, "carrier yes\n");
     if (i->state == INSTANCE_ENDED)
         buffer_printf(&text, "exit %d %d %d %" PRIu64 "\n", i->exit.status_known, i->exit.wait_status, i->exit.oom,
                       i->exit.exited_at_ns);
@@ -137,6 +139,8 @@ static bool take_line(struct instance *i, const char *key, const char *value)
     if (strcmp(key, "container") == 0 || strcmp(key, "machine") == 0)
         return sscanf(value, "%63s %d %" SCNu64 " %u", i->record.tag, &i->record.pid, &i->record.start_time,
                       &i->record.uid_base) == 4;
+    if (strcmp(key, "carrier") == 0)
+        return (i->carrier = strcmp(value, "yes") == 0);
     return strcmp(key, "exit") == 0 && take_exit(i, value);
 }
 
@@ -171,6 +175,7 @@ int record_read(int dirfd, struct instance *ret)
     ret->has_uid = i.has_uid;
     ret->has_number = i.has_number;
     ret->writable = i.writable;
+    ret->carrier = i.carrier;
     ret->ports = i.ports;
     memcpy(ret->published, i.published, sizeof(i.published));
     ret->published_count = i.published_count;

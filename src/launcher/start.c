@@ -276,7 +276,8 @@ static int start_application(struct start *s, struct error **err)
     if (r < 0)
         return r;
     container_record(i->container, &i->record);
-    i->writable = !s->plan->root.read_only;
+    i->writable = !s->plan->root.read_only && s->plan->kind == PLAN_CONTAINER;
+    i->carrier = s->plan->kind == PLAN_MACHINE && s->plan->machine.carrier[0];
     i->state = INSTANCE_RUNNING;
     uint64_t begin = monotonic_ns();
     r = keep_logs(s, err);

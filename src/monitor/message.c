@@ -30,6 +30,9 @@ static const char *const type_names[] = {
     [MONITOR_NET] = "NET",
     [MONITOR_IDENTITY] = "IDENTITY",
     [MONITOR_RESIZE] = "RESIZE",
+    [MONITOR_EXEC] = "EXEC",
+    [MONITOR_SIGNAL] = "SIGNAL",
+    [MONITOR_ENDED] = "ENDED",
 };
 _Static_assert(sizeof(type_names) / sizeof(type_names[0]) == MONITOR_TYPE_COUNT, "a name for each type");
 
@@ -56,6 +59,12 @@ static size_t fixed_size(unsigned type)
         return sizeof(struct monitor_net);
     case MONITOR_RESIZE:
         return sizeof(struct monitor_resize);
+    case MONITOR_EXEC:
+        return sizeof(struct monitor_exec);
+    case MONITOR_SIGNAL:
+        return sizeof(struct monitor_signal);
+    case MONITOR_ENDED:
+        return sizeof(struct monitor_ended);
     case MONITOR_DONE:
     case MONITOR_FAILED:
         return sizeof(struct monitor_reply);
@@ -178,7 +187,7 @@ static int check_identity(const struct monitor_identity *i, size_t size, struct 
 
 static int check_load(const struct monitor_load *l, size_t size, struct error **err)
 {
-    if (l->flags & ~(uint32_t)(2 * MONITOR_LOAD_PARK - 1) ||
+    if (l->flags & ~(uint32_t)(2 * MONITOR_LOAD_SESSIONS - 1) ||
         ((l->flags & MONITOR_LOAD_INCOMING) && !(l->flags & MONITOR_LOAD_RESTORE)))
         return wrong(err, MONITOR_LOAD, "an unknown flag");
     if (l->boot < MONITOR_BOOT_UNIKERNEL || l->boot > MONITOR_BOOT_MULTIBOOT)
@@ -189,6 +198,26 @@ static int check_load(const struct monitor_load *l, size_t size, struct error **
         return wrong(err, MONITOR_LOAD, "a name without end");
     int r = check_parameters(MONITOR_LOAD, monitor_parameters(l), l->parameters_size, size, err);
     return r < 0 ? r : check_devices(l, err);
+}
+
+static int check_exec(const struct monitor_exec *e, size_t size, struct error **err)
+{
+    const char *strings = (const char *)(e + 1);
+    size_t ends_found = 0;
+
+    if (e->terminal > 1 || e->argc < 1 || e->argc > MONITOR_STRINGS_MAX || e->envc > MONITOR_STRINGS_MAX - e->argc ||
+        e->strings_size != size - sizeof(*e))
+        return wrong(err, MONITOR_EXEC, "counts");
+    for (size_t i = 0; i < e->strings_size; i++)
+        ends_found += strings[i] == '\0';
+    if (ends_found != (size_t)e->argc + e->envc + 2 || strings[e->strings_size - 1])
+        return wrong(err, MONITOR_EXEC, "strings");
+    return 0;
+}
+
+static bool has_more(unsigned type)
+{
+    return type == MONITOR_LOAD || type == MONITOR_IDENTITY || type == MONITOR_EXEC;
 }
 
 static int check_body(const struct monitor_header *h, size_t size, struct error **err)
@@ -202,6 +231,8 @@ static int check_body(const struct monitor_header *h, size_t size, struct error 
         return check_load((const void *)h, size, err);
     case MONITOR_IDENTITY:
         return check_identity((const void *)h, size, err);
+    case MONITOR_EXEC:
+        return check_exec((const void *)h, size, err);
     case MONITOR_DONE:
     case MONITOR_FAILED:
         if (reply->stage >= MONITOR_STAGE_COUNT || reply->error < 0 || !ends(reply->detail, sizeof(reply->detail)) ||
@@ -228,6 +259,9 @@ static void wanted_fds(const struct monitor_header *h, unsigned *ret_least, unsi
     case MONITOR_MIGRATE:
     case MONITOR_NET:
         *ret_least = *ret_most = 1;
+        return;
+    case MONITOR_EXEC:
+        *ret_least = *ret_most = ((const struct monitor_exec *)(const void *)h)->terminal ? 1 : 3;
         return;
     case MONITOR_LOAD:
         monitor_load_layout((const void *)h, &l);
@@ -256,8 +290,7 @@ int monitor_check(const void *bytes, size_t size, unsigned fd_count, unsigned *r
     }
     if (h->type < MONITOR_PREPARE || h->type >= MONITOR_TYPE_COUNT)
         return error_set(err, EPROTO, "PROTOCOL_ERROR", "message of unknown type %u", h->type);
-    const bool has_text = h->type == MONITOR_LOAD || h->type == MONITOR_IDENTITY;
-    if (h->size != size || size < fixed_size(h->type) || (!has_text && size != fixed_size(h->type)))
+    if (h->size != size || size < fixed_size(h->type) || (!has_more(h->type) && size != fixed_size(h->type)))
         return wrong(err, h->type, "length");
     int r = check_body(h, size, err);
     if (r < 0)

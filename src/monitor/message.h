@@ -22,6 +22,9 @@ struct monitor_message {
         struct monitor_vsock vsock;
         struct monitor_net net;
         struct monitor_resize resize;
+        struct monitor_exec exec;
+        struct monitor_signal signal;
+        struct monitor_ended ended;
         struct monitor_reply reply;
         struct monitor_status status;
         uint8_t bytes[MONITOR_MESSAGE_MAX];
@@ -66,7 +69,8 @@ void monitor_message_end(struct monitor_message *message);
 int monitor_send(int socket, struct monitor_header *message, size_t size, const int *fds, unsigned fd_count,
                  struct error **err);
 
-/* Answers. stage and the error's words (NULL: none) make a FAILED. Whether the other side still listens is no matter. */
+/* Answers. stage and the error's words (NULL: none) make a FAILED. Whether the other side still listens is no matter.
+ */
 void monitor_send_failed(int socket, enum monitor_stage stage, const struct error *why);
 void monitor_send_done(int socket, const uint64_t times[MONITOR_TIMES], int fd); /* times NULL, fd -1: none */
 

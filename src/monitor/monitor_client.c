@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <time.h>
 
+#include "base/buffer.h"
 #include "base/cleanup.h"
 #include "monitor/monitor_client.h"
 
@@ -20,7 +21,7 @@ static const char *const stage_codes[MONITOR_STAGE_COUNT] = {
     [MONITOR_STAGE_IMAGE] = "IMAGE_MALFORMED", [MONITOR_STAGE_SNAPSHOT] = "SNAPSHOT_UNUSABLE",
     [MONITOR_STAGE_DEVICE] = "START_FAILED",   [MONITOR_STAGE_SANDBOX] = "START_FAILED",
     [MONITOR_STAGE_GUEST] = "START_FAILED",    [MONITOR_STAGE_SUPPORT] = "UNSUPPORTED_BY_TECHNOLOGY",
-    [MONITOR_STAGE_EMULATOR] = "START_FAILED",
+    [MONITOR_STAGE_EMULATOR] = "START_FAILED", [MONITOR_STAGE_EXEC] = "EXEC_FAILED",
 };
 
 int monitor_failure(const struct monitor_reply *failed, struct error **err)
@@ -255,4 +256,87 @@ int monitor_open_vsock(int fd, uint32_t port, int timeout_ms, int *ret_stream, s
     struct monitor_vsock m = {.header.type = MONITOR_VSOCK, .port = port};
 
     return ask_fd(fd, &m.header, sizeof(m), timeout_ms, ret_stream, err);
+}
+
+/* ---- commands in a guest that carries a container ---- */
+
+static void add_string(struct buffer *b, const char *text)
+{
+    buffer_add(b, text, strlen(text) + 1);
+}
+
+static uint32_t add_strings(struct buffer *b, char *const *list)
+{
+    uint32_t n = 0;
+
+    for (; list && list[n]; n++)
+        add_string(b, list[n]);
+    return n;
+}
+
+static int too_large(struct error **err)
+{
+    error_set(err, E2BIG, "INVALID_VALUE", "arguments and environment of a command: at most %zu bytes, %d strings",
+              MONITOR_MESSAGE_MAX - sizeof(struct monitor_exec), MONITOR_STRINGS_MAX);
+    error_hint(err, "give it less, or let it read a file");
+    return -E2BIG;
+}
+
+int monitor_exec(int fd, const struct monitor_command *command, const int *fds, int timeout_ms, struct error **err)
+{
+    auto_buffer struct buffer b = {0};
+    struct monitor_exec *e, head = {.header.type = MONITOR_EXEC, .terminal = command->terminal};
+    struct monitor_message m;
+    int r;
+
+    buffer_add(&b, &head, sizeof(head));
+    add_string(&b, command->user ? command->user : "");
+    add_string(&b, command->directory);
+    head.argc = add_strings(&b, command->arguments);
+    head.envc = add_strings(&b, command->env);
+    if (b.failed)
+        return error_set(err, ENOMEM, "NO_MEMORY", "a command: out of memory");
+    if (b.length > MONITOR_MESSAGE_MAX || head.argc + head.envc > MONITOR_STRINGS_MAX)
+        return too_large(err);
+    e = (void *)b.data;
+    e->argc = head.argc;
+    e->envc = head.envc;
+    e->strings_size = (uint32_t)(b.length - sizeof(head));
+    r = monitor_send(fd, &e->header, b.length, fds, command->terminal ? 1 : 3, err);
+    if (r == 0)
+        r = wait_answer(fd, MONITOR_DONE, timeout_ms, &m, err);
+    if (r == 0)
+        monitor_message_end(&m);
+    return r;
+}
+
+int monitor_signal(int fd, int signal, int timeout_ms, struct error **err)
+{
+    struct monitor_signal m = {.header.type = MONITOR_SIGNAL, .signal = signal};
+
+    return ask_done(fd, &m.header, sizeof(m), -1, timeout_ms, err);
+}
+
+int monitor_signal_command(int fd, int signal, struct error **err)
+{
+    struct monitor_signal m = {.header.type = MONITOR_SIGNAL, .signal = signal};
+
+    return monitor_send(fd, &m.header, sizeof(m), NULL, 0, err);
+}
+
+int monitor_read_ended(int fd, int *ret_wait_status)
+{
+    struct monitor_message m;
+    int r = monitor_receive(fd, &m, NULL);
+
+    if (r == -EAGAIN)
+        return r;
+    if (r <= 0 || m.header.type != MONITOR_ENDED) {
+        if (r > 0)
+            monitor_message_end(&m);
+        return -ECONNRESET;
+    }
+    *ret_wait_status = m.ended.wait_status;
+    monitor_message_end(&m);
+    return 0;
 }

@@ -6,6 +6,8 @@
 #ifndef CORACLE_MONITOR_CLIENT_H
 #define CORACLE_MONITOR_CLIENT_H
 
+#include <stdbool.h>
+
 #include "monitor/message.h"
 
 /* On the setup socket: send, do something else, wait. kvm_fd -1: emulation. ret_reply may be NULL. */
@@ -32,6 +34,21 @@ int monitor_set_memory(int fd, uint64_t balloon_bytes, int timeout_ms, struct er
 int monitor_resize(int fd, uint32_t vcpus, uint64_t memory_bytes, int timeout_ms, struct error **err);
 int monitor_open_console(int fd, int timeout_ms, int *ret_input, struct error **err);
 int monitor_open_vsock(int fd, uint32_t port, int timeout_ms, int *ret_stream, struct error **err);
+
+struct monitor_command {
+    const char *user, *directory; /* user NULL: root */
+    char *const *arguments, *const *env;
+    bool terminal;
+};
+/* In the guest of that monitor. fds: three, or with a terminal one; borrowed. Afterwards the connection is the
+ * command's. EXEC_FAILED, UNSUPPORTED_BY_TECHNOLOGY. */
+int monitor_exec(int fd, const struct monitor_command *command, const int *fds, int timeout_ms, struct error **err);
+/* On a new connection: to the application. */
+int monitor_signal(int fd, int signal, int timeout_ms, struct error **err);
+/* To the command of that connection; whether it still runs is not told. */
+int monitor_signal_command(int fd, int signal, struct error **err);
+/* On a command's connection. -EAGAIN: it runs; -ECONNRESET: nobody will ever tell. */
+int monitor_read_ended(int fd, int *ret_wait_status);
 
 /* The error a FAILED stands for; returns -errno. */
 int monitor_failure(const struct monitor_reply *failed, struct error **err);

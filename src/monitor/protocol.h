@@ -36,13 +36,14 @@ enum {
     MONITOR_MESSAGE_MAX = 16 * 1024,
     MONITOR_NIC_MAX = 8,
     MONITOR_DISK_MAX = 4,
-    MONITOR_QUEUE_MAX = 8,  /* queue pairs of one network device */
-    MONITOR_FD_MAX = 64,    /* beside one message */
+    MONITOR_QUEUE_MAX = 8, /* queue pairs of one network device */
+    MONITOR_FD_MAX = 64,   /* beside one message */
     MONITOR_VCPU_MAX = 64,
     MONITOR_PARAMETERS_MAX = 4096, /* boot parameters (unikernel) or kernel command line, with terminator */
     MONITOR_DETAIL_SIZE = 256,
     MONITOR_HINT_SIZE = 256,
     MONITOR_TIMES = 4,
+    MONITOR_STRINGS_MAX = 512, /* arguments and environment of an EXEC */
 };
 
 enum monitor_type {
@@ -74,6 +75,11 @@ enum monitor_type {
     /* on connections to the listening socket, later still */
     MONITOR_RESIZE, /* struct monitor_resize: processors and memory are added until the machine has so much -> DONE. It
                        has room for what PREPARE said; nothing is taken away. coracle-qemu only */
+    MONITOR_EXEC, /* struct monitor_exec and strings; fds: stdin, stdout, stderr, or one terminal -> DONE when it runs,
+                     and later, on the same connection, ENDED. Only a guest with MONITOR_LOAD_SESSIONS can */
+    MONITOR_SIGNAL, /* struct monitor_signal. On the connection of an EXEC: to that command, without an answer; on
+                       another to the application of a guest with MONITOR_LOAD_SESSIONS -> DONE */
+    MONITOR_ENDED,  /* struct monitor_ended: an EXEC's command ended; it is the last on its connection */
     MONITOR_TYPE_COUNT
 };
 
@@ -85,10 +91,10 @@ struct monitor_header {
 
 enum monitor_boot {
     MONITOR_BOOT_UNIKERNEL = 1, /* an image of include/abi/boot.h: direct entry at CPL 3 where the monitor has it */
-    MONITOR_BOOT_PVH,           /* an ELF with XEN_ELFNOTE_PHYS32_ENTRY; initrd and command line as struct hvm_start_info */
-    MONITOR_BOOT_LINUX,         /* a bzImage or vmlinux: the monitor picks PVH or the Linux boot protocol */
-    MONITOR_BOOT_DISK,          /* firmware and boot loader from the first disk; coracle-qemu only */
-    MONITOR_BOOT_MULTIBOOT,     /* a multiboot kernel; coracle-qemu only */
+    MONITOR_BOOT_PVH,       /* an ELF with XEN_ELFNOTE_PHYS32_ENTRY; initrd and command line as struct hvm_start_info */
+    MONITOR_BOOT_LINUX,     /* a bzImage or vmlinux: the monitor picks PVH or the Linux boot protocol */
+    MONITOR_BOOT_DISK,      /* firmware and boot loader from the first disk; coracle-qemu only */
+    MONITOR_BOOT_MULTIBOOT, /* a multiboot kernel; coracle-qemu only */
 };
 
 /* Everything that takes time and does not need to know which guest will run. fds: KVM device (absent: emulation). */
@@ -108,9 +114,9 @@ enum monitor_prepare_flag {
 };
 
 enum monitor_net_backend {
-    MONITOR_NET_NONE = 0,   /* a device without a wire: the template of a snapshot */
-    MONITOR_NET_TAP = 1,    /* fds: one tap queue for each queue pair, IFF_VNET_HDR, header of 12 bytes, non-blocking */
-    MONITOR_NET_VHOST = 2,  /* fds: the taps, then as many /dev/vhost-net */
+    MONITOR_NET_NONE = 0,  /* a device without a wire: the template of a snapshot */
+    MONITOR_NET_TAP = 1,   /* fds: one tap queue for each queue pair, IFF_VNET_HDR, header of 12 bytes, non-blocking */
+    MONITOR_NET_VHOST = 2, /* fds: the taps, then as many /dev/vhost-net */
     MONITOR_NET_VHOST_USER = 3, /* fd: a connected stream socket to the switch */
 };
 
@@ -141,6 +147,7 @@ enum monitor_load_flag {
                                     guest, its identity and its writes come over it. Disks, taps, files are given anew */
     MONITOR_LOAD_PARK = 512, /* DONE comes when the guest is ready and stands still, to be told who it is. Unikernels of
                                 coracle-vmm only */
+    MONITOR_LOAD_SESSIONS = 1024, /* it has a port for sessions (guest/session.h): EXEC, SIGNAL. coracle-qemu only */
 };
 
 /*
@@ -205,11 +212,31 @@ struct monitor_net {
     uint32_t reserved;
 };
 
+/* Behind it: user ("": root), directory, arguments, environment, each with its 0; strings_size bytes. */
+struct monitor_exec {
+    struct monitor_header header;
+    uint32_t terminal; /* 1, or 0 */
+    uint32_t argc, envc;
+    uint32_t strings_size;
+};
+
+struct monitor_signal {
+    struct monitor_header header;
+    int32_t signal;
+    uint32_t reserved;
+};
+
+struct monitor_ended {
+    struct monitor_header header;
+    int32_t wait_status; /* as wait(2) has it */
+    uint32_t reserved;
+};
+
 /* Where something failed: the launcher's words for it are chosen by this, detail says which part. */
 enum monitor_stage {
     MONITOR_STAGE_NONE,
     MONITOR_STAGE_PROTOCOL,
-    MONITOR_STAGE_VM,       /* KVM refused */
+    MONITOR_STAGE_VM, /* KVM refused */
     MONITOR_STAGE_MEMORY,
     MONITOR_STAGE_IMAGE,    /* the kernel, initrd or disk: malformed, wrong architecture, too large for the memory */
     MONITOR_STAGE_SNAPSHOT, /* other version, other CPU, damaged */
@@ -218,15 +245,16 @@ enum monitor_stage {
     MONITOR_STAGE_GUEST,    /* it ended before it was ready */
     MONITOR_STAGE_SUPPORT,  /* this monitor cannot do that: detail says what */
     MONITOR_STAGE_EMULATOR, /* QEMU: not installed, ended, silent */
+    MONITOR_STAGE_EXEC,     /* a command in the guest cannot be executed */
     MONITOR_STAGE_COUNT
 };
 
 struct monitor_reply { /* DONE, FAILED */
     struct monitor_header header;
     uint32_t stage;
-    int32_t error; /* positive errno, 0: none */
-    uint64_t times[MONITOR_TIMES]; /* CLOCK_MONOTONIC ns. PREPARE: begun, memory, VM, done. LOAD: begun, loaded, sandboxed,
-                                      entered */
+    int32_t error;                    /* positive errno, 0: none */
+    uint64_t times[MONITOR_TIMES];    /* CLOCK_MONOTONIC ns. PREPARE: begun, memory, VM, done. LOAD: begun, loaded,
+                                         sandboxed,    entered */
     char detail[MONITOR_DETAIL_SIZE]; /* FAILED: what and where, for the user */
     char hint[MONITOR_HINT_SIZE];     /* FAILED: what to do next; "": nothing to add */
 };
@@ -238,10 +266,10 @@ struct monitor_status {
     uint32_t accelerator; /* enum monitor_accelerator */
     uint32_t ready;       /* the guest said so */
     uint32_t paused;
-    uint32_t generation;  /* restores of this guest's memory */
+    uint32_t generation;        /* restores of this guest's memory */
     uint64_t exits, exits_data; /* to the monitor: all; of these while packets flowed through rings (should stay 0) */
     uint64_t memory_bytes, balloon_bytes;
-    uint64_t boot_ns;     /* LOAD to ready; 0: not yet */
+    uint64_t boot_ns; /* LOAD to ready; 0: not yet */
 };
 
 static_assert(sizeof(struct monitor_load) + MONITOR_PARAMETERS_MAX <= MONITOR_MESSAGE_MAX, "a message holds a LOAD");

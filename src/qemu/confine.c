@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -107,6 +108,14 @@ static unsigned short allow(struct sock_filter *code, unsigned short n, uint32_t
     return n;
 }
 
+/* The last rule: of ioctl() the question how large the terminal of a command's caller is. */
+static unsigned short allow_window_size(struct sock_filter *code, unsigned short n)
+{
+    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3);
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1]));
+    return allow(code, n, TIOCGWINSZ);
+}
+
 static int confine_calls(struct error **err)
 {
     struct sock_filter code[FILTER_MAX];
@@ -122,6 +131,7 @@ static int confine_calls(struct error **err)
         n = allow(code, n, calls[i]);
     for (size_t i = 0; i < sizeof(sanitizer_calls) / sizeof(calls[0]); i++)
         n = allow(code, n, sanitizer_calls[i]);
+    n = allow_window_size(code, n);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
     const struct sock_fprog program = {.len = n, .filter = code};
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? failed(err, "seccomp") : 0;

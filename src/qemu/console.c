@@ -62,6 +62,8 @@ void console_read(struct supervisor *s, int *fd, enum log_stream stream)
         *fd = close_fd(*fd);
         return;
     }
+    if (s->agent_status >= 0 && (s->machine.flags & MONITOR_LOAD_SESSIONS))
+        return; /* the container ended; that its kernel does so too is not for its log */
     log_file_write(&s->log, stream, bytes, (size_t)n);
     if (s->machine.boot == MONITOR_BOOT_UNIKERNEL && !s->ready)
         watch(s, &s->console_line, bytes, (size_t)n, console_line);

@@ -92,6 +92,7 @@ bool load_prepare(struct supervisor *s, const struct monitor_prepare *p, int *kv
                                   .id = s->id,
                                   .parameters = s->parameters,
                                   .virtio_console_fd = -1,
+                                  .sessions_fd = -1,
                                   .kernel_fd = -1,
                                   .initrd_fd = -1};
     s->kvm = take_fd(kvm);
@@ -331,6 +332,8 @@ static int make_channels(struct load *l, int *ret_qmp)
         r = make_channel(l, &s->agent, &m->agent_fd);
     if (r == 0 && (m->flags & MONITOR_LOAD_CONSOLE))
         r = make_channel(l, &s->virtio_console, &m->virtio_console_fd);
+    if (r == 0 && (m->flags & MONITOR_LOAD_SESSIONS))
+        r = make_channel(l, &s->sessions.port, &m->sessions_fd);
     return r;
 }
 

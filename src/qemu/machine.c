@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "guest/session.h"
 #include "qemu/machine.h"
 
 enum { FDSET_BASE = 1, FDSETS_PER_DISK = 3 };
@@ -201,7 +202,7 @@ static void add_linux_words(const struct machine *m, struct buffer *line, size_t
 unsigned machine_mmio_devices(const struct machine *m)
 {
     return m->nic_count + m->disk_count + !!(m->flags & MONITOR_LOAD_RANDOM) + !!(m->flags & MONITOR_LOAD_BALLOON) +
-           !!(m->flags & MONITOR_LOAD_CONSOLE);
+           !!(m->flags & MONITOR_LOAD_CONSOLE) + !!(m->flags & MONITOR_LOAD_SESSIONS);
 }
 
 /* QEMU would write these words itself, but behind "--", where Linux does not look, and the last device first. */
@@ -382,6 +383,13 @@ static void add_other_devices(struct words *w)
         buffer_text(w->out, ",id=hvc");
         end(w);
         option(w, "-device", "virtconsole,bus=hvc.0,chardev=hvc0");
+    }
+    if (m->flags & MONITOR_LOAD_SESSIONS) {
+        option(w, "-chardev", "socket,id=sessions,fd=%d", m->sessions_fd);
+        begin_device(w, "virtio-serial");
+        buffer_text(w->out, ",id=ports");
+        end(w);
+        option(w, "-device", "virtserialport,bus=ports.0,chardev=sessions,name=" SESSION_PORT);
     }
 }
 

@@ -40,7 +40,7 @@ struct machine {
     const char *name;
     const char *id; /* UUID; one that is none is left out */
     const char *parameters;
-    int qmp_fd, console_fd, agent_fd, virtio_console_fd, ram_fd, kernel_fd, initrd_fd; /* -1: none */
+    int qmp_fd, console_fd, agent_fd, virtio_console_fd, sessions_fd, ram_fd, kernel_fd, initrd_fd; /* -1: none */
     unsigned nic_count, disk_count;
     struct machine_nic nics[MONITOR_NIC_MAX];
     struct machine_disk disks[MONITOR_DISK_MAX];

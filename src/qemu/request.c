@@ -65,8 +65,8 @@ static int power(struct supervisor *s, struct error **err)
 }
 
 /* ret_fd: goes along with DONE. Returns 0 or -errno with *err and *ret_stage. */
-static int serve(struct supervisor *s, struct monitor_message *m, int *ret_fd, enum monitor_stage *stage,
-                 struct error **err)
+static int serve(struct supervisor *s, int connection, struct monitor_message *m, int *ret_fd,
+                 enum monitor_stage *stage, struct error **err)
 {
     switch (m->header.type) {
     case MONITOR_PAUSE:
@@ -92,6 +92,12 @@ static int serve(struct supervisor *s, struct monitor_message *m, int *ret_fd, e
         return power(s, err);
     case MONITOR_NET:
         return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "vhost-user: QEMU keeps its back ends itself");
+    case MONITOR_EXEC:
+        *stage = MONITOR_STAGE_EXEC;
+        return sessions_exec(s, connection, m, err);
+    case MONITOR_SIGNAL:
+        *stage = MONITOR_STAGE_EXEC;
+        return sessions_signal(s, connection, m->signal.signal, err);
     case MONITOR_VSOCK:
         return error_set(err, ENOTSUP, "UNSUPPORTED_BY_TECHNOLOGY", "vsock: this machine has none");
     default:
@@ -116,11 +122,14 @@ bool request_serve(struct supervisor *s, int connection)
             monitor_send_failed(connection, MONITOR_STAGE_PROTOCOL, err);
         return false;
     }
-    if (m.header.type == MONITOR_STATUS) {
+    if (sessions_own(s, connection)) { /* a command's: nothing but signals, and no answer between its two */
+        if (m.header.type == MONITOR_SIGNAL)
+            sessions_signal(s, connection, m.signal.signal, NULL);
+    } else if (m.header.type == MONITOR_STATUS) {
         send_status(s, connection);
-    } else if ((r = serve(s, &m, &fd, &stage, &err)) < 0) {
+    } else if ((r = serve(s, connection, &m, &fd, &stage, &err)) < 0) {
         monitor_send_failed(connection, r == -ENOTSUP ? MONITOR_STAGE_SUPPORT : stage, err);
-    } else {
+    } else if (m.header.type != MONITOR_EXEC) { /* that one is answered by the guest */
         monitor_send_done(connection, NULL, fd);
     }
     monitor_message_end(&m);

@@ -35,8 +35,8 @@ enum {
 };
 
 struct polled {
-    struct pollfd fds[16 + CONNECTION_MAX + INPUT_MAX];
-    int *places[16 + CONNECTION_MAX + INPUT_MAX];
+    struct pollfd fds[16 + CONNECTION_MAX + INPUT_MAX + SESSION_PLACES];
+    int *places[16 + CONNECTION_MAX + INPUT_MAX + SESSION_PLACES];
     unsigned n;
 };
 
@@ -53,7 +53,8 @@ void supervisor_init(struct supervisor *s)
                              .kvm = -1,
                              .ram = -1,
                              .snapshot = -1,
-                             .agent_status = -1};
+                             .agent_status = -1,
+                             .sessions.port = -1};
     s->child.start = s->child.errors = s->qmp.fd = -1;
     for (unsigned i = 0; i < CONNECTION_MAX; i++)
         s->connections[i] = -1;
@@ -63,8 +64,10 @@ void supervisor_init(struct supervisor *s)
         s->overlays[i] = -1;
 }
 
-static void add(struct polled *p, int *place, short events)
+static void add(void *polled, int *place, short events)
 {
+    struct polled *p = polled;
+
     if (*place < 0)
         return;
     p->fds[p->n] = (struct pollfd){.fd = *place, .events = events};
@@ -82,6 +85,7 @@ static void collect(struct supervisor *s, struct polled *p, bool requests)
     add(p, &s->console, POLLIN | (s->typed && input_to == &s->console ? POLLOUT : 0));
     add(p, &s->virtio_console, POLLIN | (s->typed && input_to == &s->virtio_console ? POLLOUT : 0));
     add(p, &s->agent, POLLIN);
+    sessions_collect(s, add, p);
     for (unsigned i = 0; i < INPUT_MAX && !s->typed; i++)
         add(p, &s->inputs[i], POLLIN);
     if (!requests)
@@ -143,6 +147,16 @@ static bool is_in(const int *place, const int *array, size_t n)
     return place >= array && place < array + n;
 }
 
+static void serve_connection(struct supervisor *s, int *place)
+{
+    const int connection = *place;
+
+    if (request_serve(s, connection))
+        return;
+    sessions_forget(s, connection);
+    *place = close_fd(*place);
+}
+
 /* -EPIPE: QEMU is gone or the monitor has no future. */
 static int happened(struct supervisor *s, int *place, short events)
 {
@@ -163,8 +177,8 @@ static int happened(struct supervisor *s, int *place, short events)
     else if (is_in(place, s->inputs, INPUT_MAX))
         console_input(s, place);
     else if (is_in(place, s->connections, CONNECTION_MAX))
-        *place = request_serve(s, *place) ? *place : close_fd(*place);
-    else {
+        serve_connection(s, place);
+    else if (!sessions_happened(s, place, events)) {
         if (events & POLLOUT)
             console_flush(s);
         console_read(s, place, LOG_STREAM_OUT);
@@ -285,6 +299,9 @@ static void drain(struct supervisor *s)
             qmp_close(&s->qmp);
     if (s->child.errors >= 0)
         child_read_errors(&s->child);
+    for (int i = 0; i < DRAIN_TURNS && s->sessions.port >= 0; i++)
+        sessions_happened(s, &s->sessions.port, POLLIN);
+    sessions_close(s);
     for (int i = 0; i < DRAIN_TURNS && s->console >= 0; i++)
         console_read(s, &s->console, LOG_STREAM_OUT);
     for (int i = 0; i < DRAIN_TURNS && s->virtio_console >= 0; i++)
@@ -319,6 +336,7 @@ int supervisor_run(struct supervisor *s)
         if (r < 0 || s->moved)
             break;
         check_stop(s);
+        sessions_look_at_sizes(s);
         check_life(s);
         check_calm(s);
         if (s->child.pid > 0 && child_has_ended(&s->child))

@@ -12,11 +12,12 @@
 #include "qemu/child.h"
 #include "qemu/machine.h"
 #include "qemu/qmp.h"
+#include "qemu/sessions.h"
 #include "qemu/snapshot.h"
 
 enum {
-    CONNECTION_MAX = 8,
-    INPUT_MAX = 4, /* people at the console */
+    CONNECTION_MAX = 8 + SESSION_MAX, /* each command in the guest has one */
+    INPUT_MAX = 4,                    /* people at the console */
     AGENT_LINE_MAX = 256,
     READY_LINE_MAX = 64,
     EXIT_GUEST_FAILED = 126, /* it panicked, was reset, or QEMU came to no good end; as coracle-vmm's */
@@ -43,6 +44,7 @@ struct supervisor {
     size_t typed;          /* waiting for the guest to take it */
     char typing[512];
     struct line_watch console_line, agent_line;
+    struct sessions sessions;
     struct log_file log;
     int log_fds[2];
 

@@ -22,12 +22,15 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "guest/container.h"
+#include "images/tinyx/container/sessions.h"
 #include "images/tinyx/init/guest.h"
 #include "model/capability.h"
 #include "runtime/runtime.h"
@@ -225,6 +228,17 @@ static void open_runtime(void)
         give_up(err);
 }
 
+/* Where the container's init takes commands from this program. */
+static int listen_for_commands(void)
+{
+    const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = INSTANCE "/init.sock"};
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    must(fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 16) < 0 ? -1 : 0,
+         "init.sock");
+    return fd;
+}
+
 static void start(void)
 {
     struct shell_start order = {.plan = &guest.plan, .instance_dirfd = guest.instance, .listen_fd = -1};
@@ -236,6 +250,7 @@ static void start(void)
     must(pipe2(pipe_fds, O_CLOEXEC), "pipe");
     guest.output[0] = pipe_fds[0];
     order.log_fds[0] = order.log_fds[1] = pipe_fds[1];
+    order.listen_fd = listen_for_commands();
     order.exit_fd = openat(guest.instance, "exit", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     must(order.exit_fd, "the exit file");
     if (shell_create(guest.runtime, "container", UID_BASE, &shell, &steps, &err) < 0 ||
@@ -248,6 +263,8 @@ static void start(void)
         give_up(err);
     close_fd(pipe_fds[1]);
     close_fd(order.exit_fd);
+    close_fd(order.listen_fd);
+    sessions_open(guest.container);
 }
 
 /* ---- while it runs ---- */
@@ -262,9 +279,8 @@ static size_t forward_records(char *bytes, size_t size)
     while ((end = memchr(bytes + done, '\n', size - done))) {
         char *stream = memchr(bytes + done, ' ', (size_t)(end - bytes) - done);
         if (stream && end - stream > 10) { /* " stdout F " */
-            const int to = memcmp(stream + 1, "stderr", 6) == 0 ? STDERR_FILENO : STDOUT_FILENO;
-            const bool whole = stream[8] == 'F';
-            (void)!write(to, stream + 10, (size_t)(end - stream) - 10 + whole);
+            const bool error = memcmp(stream + 1, "stderr", 6) == 0, whole = stream[8] == 'F';
+            sessions_application_wrote(error, stream + 10, (size_t)(end - stream) - 10 + whole);
         }
         done = (size_t)(end - bytes) + 1;
     }
@@ -312,12 +328,14 @@ static int exit_status(void)
 
 static int serve(void)
 {
-    struct pollfd polled[3] = {
+    struct pollfd polled[3 + SESSIONS_POLL_MAX] = {
         {container_pidfd(guest.container), POLLIN, 0}, {guest.signals, POLLIN, 0}, {guest.output[0], POLLIN, 0}};
 
     while (!polled[0].revents) {
-        if (poll(polled, 3, -1) < 0)
+        int sessions = sessions_poll_set(polled + 3);
+        if (poll(polled, (nfds_t)(3 + sessions), -1) < 0)
             continue;
+        sessions_serve(polled + 3, sessions);
         if (polled[1].revents)
             take_signals();
         if (polled[2].revents && !forward_output())

@@ -141,7 +141,7 @@ static int hybrid_plan(const struct vnf_spec *spec, const struct image_config *i
 const struct driver_ops hybrid_driver = {
     .name = "hybrid",
     .guest_kinds = GUEST_PROCESS,
-    .verbs = VERB_STOP | VERB_PAUSE | VERB_LOGS | VERB_STATS,
+    .verbs = VERB_STOP | VERB_PAUSE | VERB_EXEC | VERB_LOGS | VERB_STATS,
     .start_modes = 1 << START_AUTO | 1 << START_COLD | 1 << START_POOL,
     .probe = hybrid_probe,
     .plan = hybrid_plan,

@@ -25,7 +25,7 @@ import sys
 busybox, work, helpers = sys.argv[1:]
 sys.path.insert(0, helpers)
 from archives import directory, entry, oci, symlink, tar
-tools = "sh ls cat echo sleep true env id hostname kill dd head wc test grep".split()
+tools = "sh stty ls cat echo sleep true env id hostname kill dd head wc test grep".split()
 first = [directory(d + "/") for d in ("bin", "dev", "proc", "sys", "etc", "tmp", "srv", "opaque")]
 first += [entry("bin/busybox", open(busybox, "rb").read(), mode=0o755)]
 first += [symlink("bin/" + t, "busybox") for t in tools]
@@ -74,7 +74,8 @@ expect_status 0
 wait_state whole STOPPED
 run coracle logs whole
 expect_out "greeting hello  world, image, whole"
-expect_out "bad"
+expect_err "bad"
+expect_no_out "reboot"
 expect_out_like $'\n2\nabove\nsecond in /srv\nmark\n1\n'
 expect_out "Seccomp:	2"
 expect_no_out "kernel $(uname -r)"
@@ -121,6 +122,69 @@ expect_out_like $'asked(.|\n)*up'
 run coracle rm -f life
 expect_status 0
 
+case_is "commands in the container: output, errors, input, status, user, what cannot be executed"
+run coracle run --name into --on container.tinyx.kvm --stop-signal TERM -e FROM=user tools \
+    'trap "echo hup" HUP; echo up; while true; do sleep 0.1; done'
+expect_status 0
+run coracle exec into sh -c 'echo "out $(id -u) $FROM $(cat /srv/file)"; echo bad >&2; exit 5' # waits for the guest by itself
+expect_status 5
+expect_out_is "out 0  second"
+expect_err_is "bad"
+run coracle exec -u app -w /tmp into sh -c 'id -u; echo $PWD'
+expect_out_is $'1000\n/tmp'
+run sh -c 'echo "through and back" | coracle exec -i into cat'
+expect_out_is "through and back"
+run sh -c 'head -c 1000000 /dev/zero | coracle exec -i into wc -c' # many windows
+expect_out_is 1000000
+run sh -c 'coracle exec into dd if=/dev/zero bs=64k count=16 | wc -c'
+expect_out_is 1048576
+run coracle exec into /nowhere
+expect_status 1
+expect_err "/nowhere"
+run coracle exec -u nobody-here into true
+expect_status 1
+expect_err "nobody-here"
+run coracle exec into sh -c 'kill -9 $$'
+expect_status 137
+
+case_is "a reader who stands still holds up nobody else"
+sleep 1000 < <(exec coracle exec into dd if=/dev/zero bs=64k count=64 2>/dev/null) &
+STALLED=$!
+sleep 1
+run coracle exec into echo alive
+expect_out_is alive
+kill $STALLED
+run coracle exec into echo "alive again"
+expect_out_is "alive again"
+
+case_is "a terminal in the guest has the size of the user's"
+run python3 "${0%/*}/hybrid_terminal.py"
+expect_status 0
+expect_out "37 101"
+expect_out "40 120"
+expect_out "interrupted"
+
+case_is "signals reach the application, and a killed launcher loses neither"
+run coracle kill -s HUP into
+expect_status 0
+wait_log into "^hup"
+run coracle logs into
+expect_out "hup"
+kill -9 "$(cat "$RUN/coracled.pid")" "$(cat "$RUN/coracle-launcher.pid")"
+sleep 0.3
+platform_up --with-launcher
+for i in {1..100}; do coracle exec into true 2>/dev/null && break; sleep 0.1; done
+run coracle exec into echo adopted
+expect_out_is adopted
+run coracle pause into
+run coracle exec into true
+expect_status 4
+run coracle resume into
+run coracle stop -t 1 into
+expect_status 0
+run coracle rm into
+expect_status 0
+
 case_is "a program that is not there: the log says it, the status is the shell's"
 run coracle run --name absent --on container.tinyx.kvm --entrypoint /nowhere tools
 expect_status 0
@@ -146,8 +210,8 @@ run ls -A "$STATE/images/packed"
 expect_out_is ""
 
 case_is "nothing is left"
-for i in {1..100}; do pgrep -f "[g]uest=(whole|life|absent)" >/dev/null || break; sleep 0.1; done
-run pgrep -f "[g]uest=(whole|life|absent)"
+for i in {1..100}; do pgrep -f "[g]uest=(whole|life|into|absent)" >/dev/null || break; sleep 0.1; done
+run pgrep -f "[g]uest=(whole|life|into|absent)"
 expect_status 1
 run sh -c "ls $RUN/instances | grep -v ^spare-"
 expect_out_is ""
