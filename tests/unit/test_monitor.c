@@ -516,6 +516,76 @@ static void test_log_takes_turns(void **state)
     close(fds[1]);
 }
 
+/* A command: its strings must be as many as its counts say, and its descriptors three, or one terminal. */
+static void test_exec(void **state)
+{
+    static struct monitor_message m;
+    struct pair p = connected();
+    char *const arguments[] = {(char *)"sh", (char *)"", NULL}, *const env[] = {(char *)"A=b", NULL};
+    const struct monitor_command command = {.directory = "/", .arguments = arguments, .env = env};
+    const int fds[3] = {STDERR_FILENO, STDERR_FILENO, STDERR_FILENO};
+    int before = open_fds(), status = 0;
+    struct error *err = NULL;
+
+    fcntl(p.ours, F_SETFL, O_NONBLOCK);    /* as monitor_connect() has it */
+    monitor_send_done(p.theirs, NULL, -1); /* the answer is there before the question */
+    assert_int_equal(monitor_exec(p.ours, &command, fds, 1000, &err), 0);
+    assert_int_equal(monitor_receive(p.theirs, &m, &err), 1);
+    assert_int_equal(m.header.type, MONITOR_EXEC);
+    assert_int_equal(m.fd_count, 3);
+    assert_int_equal(m.exec.argc, 2);
+    assert_int_equal(m.exec.envc, 1);
+    assert_memory_equal(&m.exec + 1, "\0/\0sh\0\0A=b", 12);
+    monitor_message_end(&m);
+    assert_int_equal(monitor_read_ended(p.ours, &status), -EAGAIN);
+    struct monitor_ended ended = {.header.type = MONITOR_ENDED, .wait_status = 1792};
+    assert_int_equal(monitor_send(p.theirs, &ended.header, sizeof(ended), NULL, 0, &err), 0);
+    assert_int_equal(monitor_read_ended(p.ours, &status), 0);
+    assert_int_equal(status, 1792);
+    assert_int_equal(open_fds(), before);
+    char *large = calloc(1, MONITOR_MESSAGE_MAX + 1);
+    memset(large, 'x', MONITOR_MESSAGE_MAX);
+    char *const too_much[] = {large, NULL};
+    const struct monitor_command larger = {.directory = "/", .arguments = too_much};
+    assert_int_equal(monitor_exec(p.ours, &larger, fds, 1000, &err), -E2BIG);
+    error_free(err);
+    free(large);
+    p.theirs = close_fd(p.theirs);
+    assert_int_equal(monitor_read_ended(p.ours, &status), -ECONNRESET);
+    close_fd(p.ours);
+}
+
+static void test_exec_that_is_wrong(void **state)
+{
+    static const struct {
+        uint32_t terminal, argc, envc, strings_size;
+        unsigned fds;
+        bool good;
+    } cases[] = {
+        {0, 2, 1, 15, 3, true},    {1, 2, 1, 15, 1, true},           {0, 2, 1, 15, 2, false}, {2, 2, 1, 15, 3, false},
+        {0, 0, 3, 15, 3, false},   {0, 3, 1, 15, 3, false},          {0, 2, 0, 15, 3, false}, {0, 2, 1, 14, 3, false},
+        {0, 512, 1, 15, 3, false}, {0, 1, UINT32_MAX, 15, 3, false},
+    };
+    _Alignas(8) char w[sizeof(struct monitor_exec) + 15];
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error *err = NULL;
+        unsigned fds;
+        const struct monitor_exec exec = {.header = {MONITOR_PROTOCOL, MONITOR_EXEC, sizeof(w)},
+                                          .terminal = cases[i].terminal,
+                                          .argc = cases[i].argc,
+                                          .envc = cases[i].envc,
+                                          .strings_size = cases[i].strings_size};
+
+        memcpy(w, &exec, sizeof(exec));
+        memcpy(w + sizeof(exec), "app\0/\0ls\0-l\0A=", 15);
+        int r = monitor_check(w, sizeof(w), cases[i].fds, &fds, &err);
+        if ((r == 0) != cases[i].good)
+            fail_msg("case %zu: %d", i, r);
+        error_free(err);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -531,6 +601,8 @@ int main(void)
         cmocka_unit_test(test_exit_file),
         cmocka_unit_test(test_log),
         cmocka_unit_test(test_log_takes_turns),
+        cmocka_unit_test(test_exec),
+        cmocka_unit_test(test_exec_that_is_wrong),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,6 +85,13 @@ static void test_microvm(void **state)
                 "bus=virtio-mmio-bus.0,id=nic0,mac=02:00:00:00:00:09,netdev=net0,mq=on\n");
     wants(text, "-device\nvirtio-rng-device,bus=virtio-mmio-bus.1,rng=entropy\n");
     assert_null(strstr(text, "isa-debug-exit"));
+    m.flags = MONITOR_LOAD_SESSIONS;
+    m.sessions_fd = 330;
+    join(&m, text, sizeof(text));
+    wants(text, "-chardev\nsocket,id=sessions,fd=330\n-device\nvirtio-serial-device,bus=virtio-mmio-bus.1,id=ports\n"
+                "-device\nvirtserialport,bus=ports.0,chardev=sessions,name=coracle.sessions\n");
+    wants(text, "virtio_mmio.device=512@0xfeb00200:6 -- run me\n");
+    m.flags = 0;
     m.boot = MONITOR_BOOT_UNIKERNEL;
     m.restore = m.ram_private = m.kvm = true;
     m.id = "not,a=uuid";

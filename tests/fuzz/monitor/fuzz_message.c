@@ -28,6 +28,16 @@ static void check_load(const struct monitor_load *l, unsigned fds)
         abort();
 }
 
+static void check_exec(const struct monitor_exec *e, unsigned fds)
+{
+    const char *at = (const char *)(e + 1), *end = at + e->strings_size;
+
+    for (uint32_t i = 0; i < e->argc + e->envc + 2; i++)
+        at += strlen(at) + 1;
+    if (at != end || fds != (e->terminal ? 1 : 3))
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct error *err = NULL;
@@ -45,6 +55,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     if (r == 0 && h->type == MONITOR_LOAD)
         check_load((const void *)copy, fds);
+    if (r == 0 && h->type == MONITOR_EXEC)
+        check_exec((const void *)copy, fds);
     if (r == 0 && h->type == MONITOR_FAILED) {
         const struct monitor_reply *reply = (const void *)copy;
         if (strlen(reply->detail) >= sizeof(reply->detail) || strlen(reply->hint) >= sizeof(reply->hint))

@@ -9,11 +9,12 @@ import time
 
 PROTOCOL = 1
 (PREPARE, LOAD, STATUS, PAUSE, RESUME, SNAPSHOT, MEMORY, CONSOLE, VSOCK, POWER, DONE, FAILED,
- STATUS_REPLY, MIGRATE, NET, IDENTITY) = range(1, 17)
+ STATUS_REPLY, MIGRATE, NET, IDENTITY, RESIZE, EXEC, SIGNAL, ENDED) = range(1, 21)
 UNIKERNEL, PVH, LINUX, DISK, MULTIBOOT = range(1, 6)
 NET_NONE, NET_TAP, NET_VHOST, NET_VHOST_USER = range(4)
 RESTORE, INITRD, LOGS, WAIT, HAS_VSOCK, HAS_RANDOM, HAS_CONSOLE, HAS_BALLOON, INCOMING, PARK = (1 << i for i in range(10))
-STAGES = ("none", "protocol", "vm", "memory", "image", "snapshot", "device", "sandbox", "guest", "support", "emulator")
+STAGES = ("none", "protocol", "vm", "memory", "image", "snapshot", "device", "sandbox", "guest", "support", "emulator",
+          "exec")
 
 
 def message(kind, body=b"", protocol=PROTOCOL, size=None):
