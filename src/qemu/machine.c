@@ -195,6 +195,9 @@ static void add_linux_words(const struct machine *m, struct buffer *line, size_t
     for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
         if (!mentions(m->parameters, size, defaults[i][0]))
             add_words(line, begin, "%s=%s", defaults[i][0], defaults[i][1]);
+    if (!m->kvm) /* it would count ticks of a timer that comes late on a busy host, and panic; KVM's guests skip it too
+                  */
+        add_words(line, begin, "no_timer_check");
     if (!m->kvm && m->tsc_khz && !mentions(m->parameters, size, "tsc_early_khz"))
         add_words(line, begin, "tsc_early_khz=%u", m->tsc_khz); /* the TSC of emulation is the host's */
 }

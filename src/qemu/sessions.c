@@ -249,11 +249,16 @@ static void end_input(struct supervisor *s, unsigned number)
 
 static void read_input(struct supervisor *s, unsigned number)
 {
-    struct session *n = get(&s->sessions, number);
+    struct sessions *x = &s->sessions;
+    struct session *n = get(x, number);
     size_t room = SESSION_WINDOW - n->given;
     char bytes[SESSION_DATA_MAX];
-    ssize_t got = read(n->fds[0], bytes, room < sizeof(bytes) ? room : sizeof(bytes));
+    ssize_t got;
 
+    /* what others read in this turn waits for the port: what is read here must fit behind it */
+    if (room == 0 || sizeof(x->queue) - x->queued < sizeof(struct session_frame) + sizeof(bytes))
+        return;
+    got = read(n->fds[0], bytes, room < sizeof(bytes) ? room : sizeof(bytes));
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got <= 0) {
@@ -261,7 +266,7 @@ static void read_input(struct supervisor *s, unsigned number)
         return;
     }
     n->given += (size_t)got;
-    send_frame(&s->sessions, SESSION_INPUT, number, bytes, (size_t)got);
+    send_frame(x, SESSION_INPUT, number, bytes, (size_t)got);
 }
 
 static bool wants_input(const struct sessions *x, const struct session *n)

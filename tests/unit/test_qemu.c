@@ -79,8 +79,10 @@ static void test_microvm(void **state)
     wants(text, "-accel\ntcg,thread=multi,tb-size=32\n-cpu\nmax\n-smp\n2\n-uuid\n6d3f2f5e-");
     wants(text, "-m\n65536K\n-object\nmemory-backend-file,id=ram,mem-path=/proc/self/fd/303,size=67108864,share=on\n");
     wants(text, "\nmicrovm,x-option-roms=off,");
-    wants(text, "-kernel\n/proc/self/fd/304\n-append\nx=1 console=ttyS0 panic=-1 reboot=t tsc_early_khz=2000000 "
-                "virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6 -- run me\n");
+    wants(
+        text,
+        "-kernel\n/proc/self/fd/304\n-append\nx=1 console=ttyS0 panic=-1 reboot=t no_timer_check tsc_early_khz=2000000 "
+        "virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xfeb00200:6 -- run me\n");
     wants(text, "-netdev\ntap,id=net0,fds=310:311,vhost=on,vhostfds=312:313\n-device\nvirtio-net-device,"
                 "bus=virtio-mmio-bus.0,id=nic0,mac=02:00:00:00:00:09,netdev=net0,mq=on\n");
     wants(text, "-device\nvirtio-rng-device,bus=virtio-mmio-bus.1,rng=entropy\n");
@@ -154,11 +156,12 @@ static void test_kernel_line(void **state)
     static const struct {
         const char *parameters, *line;
     } cases[] = {
-        {"", "console=ttyS0 panic=-1 reboot=t tsc_early_khz=2000000"},
-        {"-- --x", "console=ttyS0 panic=-1 reboot=t tsc_early_khz=2000000 -- --x"},
-        {"console=hvc0 reboot=k panic=5 tsc_early_khz=1", "console=hvc0 reboot=k panic=5 tsc_early_khz=1"},
+        {"", "console=ttyS0 panic=-1 reboot=t no_timer_check tsc_early_khz=2000000"},
+        {"-- --x", "console=ttyS0 panic=-1 reboot=t no_timer_check tsc_early_khz=2000000 -- --x"},
+        {"console=hvc0 reboot=k panic=5 tsc_early_khz=1",
+         "console=hvc0 reboot=k panic=5 tsc_early_khz=1 no_timer_check"},
         {"netconsole=x a--b --c -- console=1",
-         "netconsole=x a--b --c console=ttyS0 panic=-1 reboot=t tsc_early_khz=2000000 "
+         "netconsole=x a--b --c console=ttyS0 panic=-1 reboot=t no_timer_check tsc_early_khz=2000000 "
          "-- console=1"},
     };
 

@@ -288,8 +288,11 @@ static int forward(unsigned number, int which)
     struct command *c = get(number);
     size_t room = SESSION_WINDOW - c->given[which];
     char bytes[SESSION_DATA_MAX];
-    ssize_t n = read(c->fds[which + 1], bytes, room < sizeof(bytes) ? room : sizeof(bytes));
+    ssize_t n;
 
+    if (room == 0) /* polled before what was done since filled the window: nothing can be told of its end yet */
+        return 0;
+    n = read(c->fds[which + 1], bytes, room < sizeof(bytes) ? room : sizeof(bytes));
     if (n < 0 && errno == EINTR)
         return 0;
     if (n < 0 && errno == EAGAIN)

@@ -34,6 +34,8 @@ first += [entry("etc/passwd", b"root:x:0:0::/:/bin/sh\napp:x:1000:1001::/srv:/bi
 second = [entry(".wh.gone", b""), entry("opaque/.wh..wh..opq", b""), entry("opaque/above", b"y"), entry("srv/file", b"second")]
 config = {"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["true"], "Env": ["FROM=image"], "WorkingDir": "/srv", "StopSignal": "SIGUSR1"}
 open(work + "/tools.tar", "wb").write(oci([tar(first), tar(second)], config=config))
+bent = [e for e in first if e[0].name.rstrip("/") != "proc"] + [symlink("proc", "/tmp")]
+open(work + "/bent.tar", "wb").write(oci([tar(bent)], config=config))
 open(work + "/other.tar", "wb").write(oci([tar(first)], config=config, architecture="s390x"))
 EOT
 
@@ -185,15 +187,25 @@ expect_status 0
 run coracle rm into
 expect_status 0
 
-case_is "a program that is not there: the log says it, the status is the shell's"
-run coracle run --name absent --on container.tinyx.kvm --entrypoint /nowhere tools
+case_is "what cannot run: the log says why, as technology container would, and the status tells of whom"
+run coracle image import "$WORK/bent.tar" bent
+run coracle run --name bent --on container.tinyx.kvm bent true
+run coracle run --name absent --on container.tinyx.kvm --restart on-failure:1 --entrypoint /nowhere tools
 expect_status 0
-wait_state absent STOPPED
+wait_state absent FAILED
+wait_state bent STOPPED
 run coracle inspect --json absent
-expect_json "j['exit']['status'] == 127"
+expect_json "j['exit']['status'] == 127 and j['restarts'] == 1"
 run coracle logs absent
 expect_out "/nowhere"
-run coracle rm -f absent
+run coracle inspect --json bent
+expect_json "j['exit']['status'] == 125"
+run coracle logs bent
+expect_out "/proc is a symbolic link"
+expect_out "try:"
+run coracle rm -f absent bent
+run coracle image rm bent
+expect_status 0
 
 case_is "the guest's image stays while it is used; the packed root goes with its image"
 run coracle create --name kept --on container.tinyx.kvm tools
@@ -210,8 +222,8 @@ run ls -A "$STATE/images/packed"
 expect_out_is ""
 
 case_is "nothing is left"
-for i in {1..100}; do pgrep -f "[g]uest=(whole|life|into|absent)" >/dev/null || break; sleep 0.1; done
-run pgrep -f "[g]uest=(whole|life|into|absent)"
+for i in {1..100}; do pgrep -f "[g]uest=(whole|life|into|absent|bent)" >/dev/null || break; sleep 0.1; done
+run pgrep -f "[g]uest=(whole|life|into|absent|bent)"
 expect_status 1
 run sh -c "ls $RUN/instances | grep -v ^spare-"
 expect_out_is ""
