@@ -192,7 +192,12 @@ run coracle image import "$WORK/bent.tar" bent
 run coracle run --name bent --on container.tinyx.kvm bent true
 run coracle run --name absent --on container.tinyx.kvm --restart on-failure:1 --entrypoint /nowhere tools
 expect_status 0
-wait_state absent FAILED
+for i in {1..600}; do
+    run coracle inspect --json absent
+    python3 -c 'import json, sys; j = json.load(sys.stdin); sys.exit(not (j["restarts"] == 1 and j["pid"] is None and j["operation"] is None))' \
+        <<<"$OUT" && break
+    sleep 0.2
+done
 wait_state bent STOPPED
 run coracle inspect --json absent
 expect_json "j['exit']['status'] == 127 and j['restarts'] == 1"
