@@ -207,7 +207,10 @@ void bed_connect(struct bed *b)
         if (connect(b->fd, (struct sockaddr *)&a, sizeof(a)) == 0 && greet(b))
             return;
         b->fd = close_fd(b->fd);
-        if (i > 5000 || (b->launcher > 0 && waitpid(b->launcher, NULL, WNOHANG) == b->launcher))
+        int status = 0;
+        if (b->launcher > 0 && waitpid(b->launcher, &status, WNOHANG) == b->launcher)
+            bed_die("the launcher ended before it listened, wait status %#x", (unsigned)status);
+        if (i > 30000)
             bed_die("the launcher does not listen");
         nanosleep(&pause, NULL);
     }
