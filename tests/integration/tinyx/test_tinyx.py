@@ -72,7 +72,7 @@ def boots_and_serves(network, folder, key):
 
 def start(network, folder, words, *more):
     words, _, application = words.partition(" -- ")
-    line = f"console=ttyS0 quiet {mmio(2)} {words}" + (f" -- {application}" if application else "")
+    line = f"console=ttyS0 loglevel=3 {mmio(2)} {words}" + (f" -- {application}" if application else "")
     return Machine(network, [*BOARD, "-m", f"{MEMORY_MB}M", "-kernel", f"{folder}/boot/kernel", "-initrd", f"{folder}/boot/initrd",
                              "-append", line, "-netdev", "tap,id=n0,ifname=t0,script=no,downscript=no,vnet_hdr=on",
                              "-device", f"virtio-net-device,bus=virtio-mmio-bus.0,netdev=n0,mac={MAC}",
