@@ -13,7 +13,7 @@
 #include "bench/metrics/metric.h"
 #include "bench/stats.h"
 
-enum { STEPS = 4, POINTS = STEPS + 1, READS = 7, READ_PAUSE_MS = 20, SETTLE_MS = 150, PEER_INSTANCES = 8 };
+enum { STEPS = 4, POINTS = STEPS + 1, READS = 7, READ_PAUSE_MS = 20, SETTLE_MS = 150, EMULATED_SETTLE_MS = 8000, PEER_INSTANCES = 8 };
 enum { STEADY_PAUSE_MS = 250, STEADY_CALM = 4, STEADY_TRIES_MAX = 60, STEADY_BYTES = 32 * 1024 };
 
 enum account { ACCOUNT_HOST, ACCOUNT_CGROUP, ACCOUNT_MONITOR, ACCOUNT_COUNT };
@@ -89,7 +89,7 @@ static int read_point(struct subject *s, double *accounts, bool *has_footprint, 
     struct footprint f = {0};
     int r;
 
-    poll(NULL, 0, SETTLE_MS);
+    poll(NULL, 0, s->target.emulated ? EMULATED_SETTLE_MS : SETTLE_MS);
     for (size_t i = 0; i < READS; i++) {
         used[i] = host_used_bytes();
         poll(NULL, 0, READ_PAUSE_MS);
@@ -182,8 +182,8 @@ const struct metric metric_memory = {
         "count) over 0 to N instances in four "
         "equal steps (N = 40; 20 with --quick; 8 for a peer), Theil and Sen's "
         "median of pairwise slopes; each reading is the median of seven; the run begins when the host has stopped "
-        "freeing what came before; where a technology starts instances from a snapshot, when there is one. cgroup: the "
-        "instances' memory cgroup alone. "
+        "freeing what came before; where a technology starts instances from a snapshot, when there is one. Instances "
+        "are idle; emulated ones for 8 s before a reading. cgroup: the instances' memory cgroup alone. "
         "monitor: the platform's own processes (proportional set size) alone; both are parts of host, not additions. "
         "What other programs of the host allocate meanwhile is in host: measure on a quiet one. MB are 10^6 bytes.",
     .outputs = outputs,
