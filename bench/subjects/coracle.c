@@ -20,8 +20,8 @@
 /* A Linux bridge has at most 1,023 ports (BR_MAX_PORTS), and the fabric makes one bridge a network. */
 enum { NETWORK_INSTANCES = 900 };
 enum { POOL_WAIT_MS = 5000, POOL_CALM_MS = 1000 };
-/* A guest is booted for a snapshot, a whole Linux under emulation perhaps: the launcher gives that one two minutes. */
-enum { SNAPSHOT_WAIT_MS = 150000, SNAPSHOT_TRY_MS = 500 };
+/* A guest is booted for a snapshot, a whole Linux under emulation perhaps: the launcher gives that one four minutes. */
+enum { SNAPSHOT_WAIT_MS = 300000, SNAPSHOT_TRY_MS = 500 };
 enum { PORT_IPERF = 5001, ADDRESS_FROM_END = 7, ARCHIVE_MAX = 64 << 20 };
 
 enum snapshot_state { SNAPSHOT_UNKNOWN, SNAPSHOT_READY, SNAPSHOT_NEVER };

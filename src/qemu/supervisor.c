@@ -27,7 +27,7 @@ enum {
     TURN_MS = 50,
     PATIENCE_MS = 15000,
     CALM_MS = 1000,
-    CALM_PART = 5,        /* a fifth of a processor: an emulated Linux that idles needs a twentieth */
+    CALM_PART = 3,        /* a third of a processor: an emulated Linux that idles needs a twentieth */
     CALM_WAIT_MS = 45000, /* one that never rests, or is starved, is taken as it is */
     MILLISECOND = 1000000,
     DRAIN_TURNS = 64,

@@ -35,7 +35,7 @@ answers() {
     return 1
 }
 pool() { curl -s --unix-socket "$RUN/api.sock" http://x/v1/host | jq ".pool.$1"; }
-wait_for_pool() { for i in {1..900}; do [ "$(pool "$1")" -ge "$2" ] && return; sleep 0.1; done; return 1; }
+wait_for_pool() { for i in {1..3000}; do [ "$(pool "$1")" -ge "$2" ] && return; sleep 0.1; done; return 1; }
 qemu_of() { cat "/proc/$(field "$1" .pid)/task/"*/children; }
 parked() { # monitors of the pool; those that became an instance's keep the name of their cgroup
     local running

@@ -273,7 +273,7 @@ static void wait_for_pool(unsigned ready)
     BED_CHECK(pool.ready >= ready);
 }
 
-/* An emulated guest has two minutes to get ready: neither the pool nor the launcher's end waits for it. */
+/* An emulated guest has four minutes to get ready: neither the pool nor the launcher's end waits for it. */
 static void test_a_template_that_never_gets_ready(void)
 {
     struct launch_plan p;
