@@ -11,6 +11,8 @@
 #include <sys/types.h>
 
 enum { AGENT_VSOCK_PORT = 1024 };
+/* The application of a guest that carries a container; it has the network to itself. */
+#define GUEST_CONTAINER "/sbin/guest-container"
 #define AGENT_SERIAL "/dev/ttyS1"
 
 /* Prints a line to the console, with the program's name before it. */

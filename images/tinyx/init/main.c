@@ -323,7 +323,9 @@ int main(int argc, char **argv)
         return ask_first_process();
     signals = block_signals();
     sources_read(&config);
-    network_apply(&config);
+    /* interfaces that move into a container do so faster, and answer nobody before, when they were never up */
+    if (!config.argument_count || strcmp(config.arguments[0], GUEST_CONTAINER) != 0)
+        network_apply(&config);
     identity_apply(&config);
     agent_open(&agent_calls);
     ssh_restart(&config);
