@@ -71,17 +71,22 @@ struct exec_fds {
 
 static void become_qemu(const char *program, const struct exec_fds *fds, pid_t parent)
 {
-    char preload[RESULT_TEXT];
+    char preload[RESULT_TEXT], room[sizeof(PRELOAD_ROOM) + PRELOAD_ROOM_BYTES];
     char *argv[] = {(char *)"qemu-system-x86_64", (char *)"--version", NULL}; /* if the library is not taken */
-    char *env[] = {
-        preload, (char *)"PATH=/usr/bin:/bin", (char *)"TMPDIR=/tmp", (char *)"LC_ALL=C", (char *)"MALLOC_ARENA_MAX=1",
-        NULL};
+    char *env[] = {preload,
+                   (char *)"PATH=/usr/bin:/bin",
+                   (char *)"TMPDIR=/tmp",
+                   (char *)"LC_ALL=C",
+                   (char *)"MALLOC_ARENA_MAX=1",
+                   room,
+                   NULL};
     sigset_t none;
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
         _exit(125);
+    snprintf(room, sizeof(room), "%s=%*s", PRELOAD_ROOM, PRELOAD_ROOM_BYTES - 1, "");
     snprintf(preload, sizeof(preload), "LD_PRELOAD=/proc/self/fd/%d", PRELOAD_SOCKET + 1);
     /* to high numbers first: a source may be another's destination */
     int start = fcntl(fds->start, F_DUPFD, 16), errors = fcntl(fds->errors, F_DUPFD, 16);

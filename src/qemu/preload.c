@@ -38,7 +38,7 @@ static union {
     struct preload_packet header;
     char bytes[sizeof(struct preload_packet) + PRELOAD_BYTES_MAX];
 } packet;
-static char *words[PRELOAD_WORD_MAX + 1];
+static char *words[PRELOAD_WORD_MAX + 2]; /* as argv and an environment behind it, both ended by NULL */
 static __thread bool main_thread;
 
 /* The kernel gave the descriptors numbers as they were free; they go where the command line says. */
@@ -96,6 +96,32 @@ static int wait_for_words(void)
     return 0;
 }
 
+/* One behind the last string of those that follow each other from at on. */
+static char *end_of(char **strings, char *at)
+{
+    for (; *strings && *strings == at; strings++)
+        at += strlen(at) + 1;
+    return at;
+}
+
+/*
+ * ps(1) shows what the kernel put on the stack at execve(): the words this process was started with before it was known
+ * for whom. The guest's take their place, as much as there is room for (PRELOAD_ROOM of the environment is for that).
+ */
+static void show_words(char **argv)
+{
+    extern char **environ;
+    char *at = argv[0], *end = end_of(environ, end_of(argv, at));
+
+    for (char **variable = environ; *variable; variable++)
+        if (!(*variable = strdup(*variable)))
+            return;
+    for (char **word = words; *word && at < end - 1; word++)
+        at += snprintf(at, (size_t)(end - at), word == words ? "%s" : " %s", *word);
+    if (at < end)
+        memset(at, 0, (size_t)(end - at));
+}
+
 int __libc_start_main(program_main main, int argc, char **argv, void (*init)(void), void (*fini)(void),
                       void (*rtld_fini)(void), void *stack_end)
 {
@@ -103,7 +129,9 @@ int __libc_start_main(program_main main, int argc, char **argv, void (*init)(voi
 
     if (!next || wait_for_words() < 0)
         _exit(125);
+    show_words(argv);
     unsetenv("LD_PRELOAD");
+    unsetenv(PRELOAD_ROOM);
     main_thread = true;
     return next(main, (int)packet.header.words, words, init, fini, rtld_fini, stack_end);
 }

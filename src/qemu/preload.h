@@ -16,6 +16,9 @@ enum {
     PRELOAD_WORD_MAX = 250,
 };
 
+#define PRELOAD_ROOM "CORACLE_ROOM" /* a variable that only makes room for the words ps(1) shows */
+enum { PRELOAD_ROOM_BYTES = 600 };
+
 /* Behind it: words NUL-terminated strings, bytes in all. */
 struct preload_packet {
     uint32_t words, bytes;

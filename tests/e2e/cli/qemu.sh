@@ -26,6 +26,8 @@ wait_log pvh "agent: hello world"
 run coracle logs pvh
 expect_out "guest up"
 expect_out "agent: hello world"
+run pgrep -f "[g]uest=pvh" # ps shows whose machine it is; "nothing is left" below looks for these words
+expect_status 0
 run coracle inspect --json pvh
 expect_json "j['technology'] == 'unikernel.osv.kvm' and j['state'] == 'STARTED' and j['accelerator'] in ('tcg', 'kvm')"
 run coracle run --name multiboot --on unikernel.osv.kvm brought/multiboot
