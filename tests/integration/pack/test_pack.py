@@ -49,7 +49,7 @@ def make_tree(top):
         os.chown(os.path.join(top, "d2"), 1000, 65534)
     try:
         for name in ("user.small", "user.odd1", "user.b"):  # of sizes that are no multiples of four
-            os.setxattr(one, name, b"value")
+            os.setxattr(one, name, b"nine byte")
         os.setxattr(os.path.join(top, "d3"), "user.large", b"w" * 3000)
         os.setxattr(os.path.join(top, "d4"), "user.empty", b"")
         os.setxattr(os.path.join(top, "d4"), "user.overlay.opaque", b"y")  # the store's own mark
