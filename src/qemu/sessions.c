@@ -385,7 +385,8 @@ int sessions_exec(struct supervisor *s, int connection, struct monitor_message *
         free(n);
         return error_set(err, EAGAIN, "CONFLICTING_STATE", "the guest does not answer: it may still be starting");
     }
-    *n = (struct session){.open = true, .terminal = e->terminal, .connection = connection, .fds = {-1, -1, -1}};
+    *n = (struct session){.open = true, .terminal = e->terminal, .connection = connection, .fds = x->fds[number - 1]};
+    memset(n->fds, 0xff, sizeof(x->fds[0])); /* -1 */
     take_fds(n, m);
     x->list[number - 1] = n;
     return 0;

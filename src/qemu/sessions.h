@@ -24,7 +24,7 @@ struct session {
     bool open, running, ended, terminal;
     bool input_over; /* nothing more comes from the input, and the guest was told */
     int connection;  /* whom its end is told; -1: nobody */
-    int fds[3];      /* input, output, errors; -1: closed. Of a terminal the first two are one */
+    int *fds; /* input, output, errors; -1: closed. Of a terminal the first two are one. Borrowed: struct sessions */
     int32_t wait_status;
     size_t given; /* bytes of input that the guest has not taken */
     struct session_size size;
@@ -34,6 +34,7 @@ struct session {
 struct sessions {
     int port;                          /* -1: the guest has none, or said what is no frame */
     struct session *list[SESSION_MAX]; /* NULL: free. Number i + 1 */
+    int fds[SESSION_MAX][3];           /* of each; here, for the loop still looks at those of one that just ended */
     struct session_reader reader;
     size_t queued; /* frames for the guest that the port did not take */
     char queue[4 * SESSION_PAYLOAD_MAX];
