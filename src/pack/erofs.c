@@ -29,7 +29,8 @@ enum {
     INLINE_NEXT_MAX = 2048, /* a longer last part is not worth the rest of a block */
     COPY_BYTES = 64 * 1024,
 };
-#define MAGIC 0xe0f5e1e2u
+#define MAGIC         0xe0f5e1e2u
+#define BLOCKS_ENOUGH (UINT64_C(1) << 40) /* more than any image has: the format counts them in 32 bits */
 
 /* On disk, little-endian. */
 struct super {
@@ -179,6 +180,8 @@ static void place(struct places *p, struct node *n)
     n->number = ++p->inodes;
     n->block = p->block;
     p->block += n->size / BLOCK + (tail && !n->inlined);
+    if (p->block > BLOCKS_ENOUGH) /* too many are refused: the sum must not begin again at 0 before */
+        p->block = BLOCKS_ENOUGH;
     p->at = round_up(n->at + bytes + (n->inlined ? tail : 0), INODE_UNIT);
 }
 
@@ -336,20 +339,64 @@ static int write_names(struct writer *w, const struct node *n)
     return r;
 }
 
+/* Whole blocks of zeros stay holes of the image, which begins as one: what a sparse file does not cost the store, its
+ * image does not cost either. */
+
+/* The block from offset on that may hold something: below end, or end. */
+static uint64_t skip_hole(int fd, uint64_t offset, uint64_t end)
+{
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+
+    if (data < 0)
+        return errno == ENXIO ? end : offset; /* nothing behind it; or the file system does not tell */
+    return (uint64_t)data < end ? (uint64_t)data / BLOCK * BLOCK : end;
+}
+
+static bool is_zero_block(const char *bytes, size_t size)
+{
+    return size >= BLOCK && bytes[0] == 0 && memcmp(bytes, bytes + 1, BLOCK - 1) == 0;
+}
+
+/* How many bytes, from a block's begin on, are not a block of zeros. */
+static size_t until_zero_block(const char *bytes, size_t size)
+{
+    size_t n = 0;
+
+    while (n < size && !is_zero_block(bytes + n, size - n))
+        n += size - n < BLOCK ? size - n : BLOCK;
+    return n;
+}
+
+static int write_part(struct writer *w, const struct node *n, uint64_t offset, const char *part, size_t size)
+{
+    int r = 0;
+
+    for (size_t done = 0; r == 0 && done < size;) {
+        size_t run = until_zero_block(part + done, size - done);
+        if (run)
+            r = write_content(w, n, offset + done, part + done, run);
+        done += run ? run : BLOCK;
+    }
+    return r;
+}
+
 static int write_file(struct writer *w, const struct node *n, int directory)
 {
+    const uint64_t whole = n->size / BLOCK * BLOCK; /* the rest of the last block is always written */
     auto_fd int fd = tree_open(directory, n->name, false);
 
     if (fd < 0)
         return error_set_errno(w->err, -fd, "STORE_FAILED", "packing: cannot open \"%s\"", n->name);
     for (uint64_t offset = 0; offset < n->size;) {
+        if (offset < whole && (offset = skip_hole(fd, offset, whole)) == n->size)
+            break;
         size_t wanted = n->size - offset < COPY_BYTES ? (size_t)(n->size - offset) : COPY_BYTES;
         ssize_t got = pread(fd, w->copy, wanted, (off_t)offset);
         int r;
 
-        if (got <= 0)
+        if (got < 0 || (size_t)got < wanted)
             return error_set_errno(w->err, got < 0 ? errno : EIO, "STORE_FAILED", "packing: reading \"%s\"", n->name);
-        r = write_content(w, n, offset, w->copy, (size_t)got);
+        r = write_part(w, n, offset, w->copy, (size_t)got);
         if (r < 0)
             return r;
         offset += (uint64_t)got;

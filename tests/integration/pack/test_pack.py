@@ -15,8 +15,9 @@ PROGRAM = sys.argv.pop(1)
 
 
 def pack(tree, image, bytes_max=1 << 30, files_max=100000):
-    """Exit status and what it said. Started as the launcher does it: descriptors 3, 4 and 5."""
-    script = 'exec "$1" "$2" "$3" 3<"$4" 4<>"$5" 5>"$4.said"'
+    """Exit status and what it said. Started as the launcher does it: descriptors 3, 4 and 5; one that fails a test
+    shall not fill the disk."""
+    script = 'ulimit -f 4194304; exec "$1" "$2" "$3" 3<"$4" 4<>"$5" 5>"$4.said"'
     open(image, "wb").close()
     done = subprocess.run(["bash", "-c", script, "bash", PROGRAM, str(bytes_max), str(files_max), tree, image], timeout=300)
     with open(tree + ".said") as said:
@@ -31,6 +32,10 @@ def make_tree(top):
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "file-%s%d" % ("x" * (i % 60), i)), "wb") as f:
             f.write(os.urandom(sizes[i % len(sizes)]))
+    for name, blocks in (("zeros-between", b"a0b00"), ("zeros", b"000"), ("zeros-first", b"0" * 40 + b"a")):
+        for tail in (b"", b"\0" * 100, b"t" * 100, b"\0" * 4000):
+            with open(os.path.join(top, "%s-%d%r" % (name, len(tail), tail[:1])), "wb") as f:
+                f.write(b"".join((b"\0" if c == ord("0") else bytes([c])) * 4096 for c in blocks) + tail)
     os.makedirs(os.path.join(top, "big"))
     for i in range(1500):  # names of many blocks
         with open(os.path.join(top, "big", "%04d-%s" % (i, "y" * (i % 200))), "w") as f:
@@ -137,6 +142,33 @@ class Pack(unittest.TestCase):
         status, said = pack(self.tree, self.image, bytes_max=1 << 16)
         self.assertEqual((status, said.split()[0]), (1, "IMAGE_TOO_LARGE"))
         self.assertIn("at most 65536", said)
+
+    def test_holes_cost_nothing(self):
+        """An image of a few bytes must not fill the host's disk: what is zero stays a hole."""
+        with open(os.path.join(self.tree, "sparse"), "wb") as f:
+            f.truncate(256 << 20)
+            f.seek(100 << 20)
+            f.write(b"middle")
+        self.assertEqual(pack(self.tree, self.image), (0, ""))
+        made = os.stat(self.image)
+        self.assertGreater(made.st_size, 256 << 20)
+        self.assertLess(made.st_blocks * 512, 1 << 20)
+
+    @unittest.skipUnless(os.geteuid() == 0, "a file system with large files needs root")
+    def test_sizes_that_add_up_to_nothing(self):
+        """8,192 files of 2^51 blocks are 2^64 of them: a sum that began again at 0 would be let through."""
+        point = os.path.join(self.work, "mount")
+        os.mkdir(point)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", point], check=True)
+        self.mounted = True
+        for i in range(8192):
+            with open(os.path.join(point, str(i)), "wb") as f:
+                f.truncate((1 << 63) - 4096)
+        for i in range(8):  # what the others lack of it
+            with open(os.path.join(point, "rest%d" % i), "wb") as f:
+                f.truncate(1024 << 12)
+        status, said = pack(point, self.image)
+        self.assertEqual((status, said.split()[0]), (1, "IMAGE_TOO_LARGE"))
 
     def test_too_deep(self):
         top = os.open(self.tree, os.O_RDONLY)
