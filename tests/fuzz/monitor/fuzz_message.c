@@ -28,6 +28,14 @@ static void check_load(const struct monitor_load *l, unsigned fds)
         abort();
 }
 
+static void check_identity(const struct monitor_identity *i, unsigned fds)
+{
+    if (strlen(monitor_identity_parameters(i)) + 1 != i->parameters_size || strlen(i->name) >= sizeof(i->name) ||
+        strlen(i->id) >= sizeof(i->id) || i->nic_count > MONITOR_NIC_MAX || i->log_current > 1 ||
+        fds != (i->flags & MONITOR_IDENTITY_FILES ? 4 : 0))
+        abort();
+}
+
 static void check_exec(const struct monitor_exec *e, unsigned fds)
 {
     const char *at = (const char *)(e + 1), *end = at + e->strings_size;
@@ -55,6 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     if (r == 0 && h->type == MONITOR_LOAD)
         check_load((const void *)copy, fds);
+    if (r == 0 && h->type == MONITOR_IDENTITY)
+        check_identity((const void *)copy, fds);
     if (r == 0 && h->type == MONITOR_EXEC)
         check_exec((const void *)copy, fds);
     if (r == 0 && h->type == MONITOR_FAILED) {
