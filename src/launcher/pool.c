@@ -218,6 +218,16 @@ bool pool_take(struct launcher *l, const struct launch_plan *plan, struct warm_s
     return true;
 }
 
+/* Whoever asked first does not bound what is made for those who come later; nor does it stay true for them that the
+ * guest could not be parked within those bounds. */
+static void learn_limits(struct entry *e, const struct limits *limits)
+{
+    if (limits_same(&e->plan.limits, limits))
+        return;
+    e->plan.limits = *limits;
+    e->restless = false;
+}
+
 /* Moves the entry to the front, made when new; the least recently used one makes room. Returns shells to destroy. */
 static unsigned promote(struct pool *p, const struct kind *kind, const struct launch_plan *plan,
                         struct warm_shell *ret_surplus)
@@ -241,6 +251,8 @@ static unsigned promote(struct pool *p, const struct kind *kind, const struct la
         p->entry_count++;
     }
     memcpy(e->kind.program, kind->program, sizeof(e->kind.program));
+    if (kind->guest != GUEST_NONE)
+        learn_limits(e, &plan->limits);
     index = (unsigned)(e - p->entries);
     moved = *e;
     memmove(p->entries + 1, p->entries, index * sizeof(moved));

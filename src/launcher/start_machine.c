@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is a machine's own in a start (start.h): a monitor with an empty machine, taps, the guest that is loaded. */
-#include <string.h>
-
 #include "base/cleanup.h"
 #include "launcher/machines.h"
 #include "launcher/start.h"
@@ -67,18 +65,10 @@ static int give_addresses(struct start *s, struct error **err)
     return s->shell.guest != GUEST_NONE ? 0 : fabric_announce(s->l->fabric, &s->i->ports, s->plan->nics, err);
 }
 
-static bool same_limits(const struct limits *a, const struct limits *b)
-{
-    return a->cpu_milli == b->cpu_milli && strcmp(a->cpuset, b->cpuset) == 0 && a->memory_bytes == b->memory_bytes &&
-           a->pids == b->pids && a->io_read_bps == b->io_read_bps && a->io_write_bps == b->io_write_bps &&
-           a->io_read_iops == b->io_read_iops && a->io_write_iops == b->io_write_iops &&
-           a->storage_bytes == b->storage_bytes;
-}
-
 static int limit(struct start *s, struct error **err)
 {
     uint64_t begin = monotonic_ns();
-    int r = s->shell.guest != GUEST_NONE && same_limits(&s->shell.limits, &s->plan->limits)
+    int r = s->shell.guest != GUEST_NONE && limits_same(&s->shell.limits, &s->plan->limits)
                 ? 0
                 : machine_limit(s->shell.machine, &s->plan->limits, err);
 

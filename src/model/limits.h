@@ -3,6 +3,7 @@
 #ifndef CORACLE_MODEL_LIMITS_H
 #define CORACLE_MODEL_LIMITS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,5 +24,8 @@ struct limits {
 
 /* INSUFFICIENT_RESOURCES when more is asked for than the host has: such a limit would bound nothing. */
 int limits_fit(const struct limits *limits, uint32_t cpus, uint64_t memory_bytes, struct error **err);
+
+/* Whether a process is bounded in the same way by both. */
+bool limits_same(const struct limits *a, const struct limits *b);
 
 #endif

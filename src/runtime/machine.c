@@ -42,6 +42,7 @@ struct machine {
     char tag[RUNTIME_TAG_SIZE];
     uint32_t uid;
     uint32_t controllers;
+    bool limited; /* machine_limit() was called */
     pid_t pid;
     int place; /* reserved descriptor its child still uses, -1: none any more */
     int pidfd, setup_fd;
@@ -237,7 +238,10 @@ int machine_limit(struct machine *m, const struct limits *limits, struct error *
 
     if (!result)
         result = cgroup_join_missing(cgroups, m->tag, limits, err);
-    return result ? result : cgroup_apply(cgroups, m->tag, limits, false, err);
+    if (!result) /* from the second time on what is not asked for is taken back: it was another's wish */
+        result = cgroup_apply(cgroups, m->tag, limits, m->limited, err);
+    m->limited = true;
+    return result;
 }
 
 int machine_become(struct machine *m, int instance_dirfd, struct container **ret_container, struct error **err)

@@ -34,7 +34,7 @@ void machine_settle(struct machine *machine);
 int machine_pidfd(const struct machine *machine); /* borrowed; readable when it ended */
 uint32_t machine_uid(const struct machine *machine);
 
-/* Applies the limits: before the guest runs. Some cost 10 ms in a cgroup v1 that machine_create() did not make. */
+/* Applies the limits, in place of those of a call before: before the guest is somebody's. Some cost 10 ms in a cgroup v1 that machine_create() did not make. */
 int machine_limit(struct machine *machine, const struct limits *limits, struct error **err);
 
 /* The guest is loaded: the handle is freed, *ret_container replaces it. On failure it is still the caller's. */

@@ -104,9 +104,16 @@ wait_for_pool() { # FIELD
 }
 address_of() { coracle inspect --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["networks"][0]["ipv4"])'; }
 wait_for_pool ready
+quota() { # NAME: what its cgroup allows it of each 100 ms; nothing, max or -1: all
+    local group
+    group=$(sed -n 's|.*/||p' "/proc/$(coracle inspect --json "$1" | jq .pid)/cgroup" | sort -u | grep . | head -1)
+    find /sys/fs/cgroup -path "*/$group/cpu.cfs_quota_us" -exec cat {} + -o -path "*/$group/cpu.max" -exec cut -d " " -f 1 {} +
+}
 run coracle run --name warm --on unikernel.kvm -m 24m --start-mode pool coracle/iperf
 expect_status 0
 expect_err "(warm pool)"
+run quota warm # the bounds of vm, for whose sake it was made, are not its own
+expect_out_like '^(max|-1|)$'
 run in_fabric ping -c 2 -i 0.2 -W 2 "$(address_of warm)"
 expect_status 0
 if [ "$ACCELERATOR" != tcg ]; then
