@@ -329,7 +329,10 @@ int machine_load(struct launcher *l, struct machine *machine, const struct machi
         return r;
     }
     fill(&load, guest, &files);
-    r = monitor_send_load(machine_setup_fd(machine), &load.message, parameters, load.fds, load.fd_count, err);
+    if (guest->preparing)
+        r = machine_await_prepared(machine, steps, err);
+    if (r == 0)
+        r = monitor_send_load(machine_setup_fd(machine), &load.message, parameters, load.fds, load.fd_count, err);
     close_files(&files);
     if (r == 0)
         r = await(machine, guest->timeout_ms ? guest->timeout_ms : LOAD_TIMEOUT_MS, &reply, err);

@@ -38,6 +38,7 @@ struct machine_guest {
     int snapshot_fd; /* -1: the plan's image is booted */
     bool wait;       /* until the guest says that it is ready */
     bool park;       /* until it is ready and stands still, to be told who it is by machine_identify() */
+    bool preparing;  /* machine_await_prepared() is still owed: done when all that LOAD takes is at hand */
     int timeout_ms;  /* 0: 20,000 */
 };
 
