@@ -38,6 +38,9 @@ static struct {
     uint64_t begun_ns;
     uint64_t ready_ns; /* atomic */
     sem_t started, serving;
+    bool awaited;
+    int result; /* of what the thread does first, and its error: theirs who waited for it */
+    struct error *err;
     struct monitor_message message;
 } self;
 
@@ -287,6 +290,7 @@ static void *control_thread(void *unused)
     struct pollfd polled[CONNECTION_MAX + 2];
 
     (void)unused;
+    self.result = vm_route_interrupts(self.machine->vm, &self.err);
     sem_post(&self.started);
     while (sem_wait(&self.serving) < 0)
         ;
@@ -353,7 +357,15 @@ int control_start(struct machine *machine, struct error **err)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r != 0)
         return error_set_errno(err, r, "INTERNAL", "cannot start the control thread");
-    while (sem_wait(&self.started) < 0)
-        ;
     return 0;
+}
+
+int control_await_start(struct error **err)
+{
+    while (!self.awaited && sem_wait(&self.started) < 0)
+        ;
+    self.awaited = true;
+    if (self.result < 0 && err)
+        *err = take_ptr(self.err);
+    return self.result;
 }

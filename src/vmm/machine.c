@@ -262,8 +262,6 @@ int machine_load(struct machine *m, struct machine_load *load, struct error **er
     if (r == 0 && m->vsock)
         r = guest_control_prepare(m, err);
     if (r == 0)
-        r = vm_route_interrupts(m->vm, err);
-    if (r == 0)
         r = draw_seed(m, err);
     if (r < 0)
         return r;
@@ -323,6 +321,7 @@ int machine_confine(struct machine *m, struct error **err)
     r = cpus_start(m->vm, &m->callbacks, err);
     if (r < 0)
         return r;
+    loop_await_start(m->loop);
     uint32_t calls[DEVICE_CALLS_MAX];
     return sandbox_calls(calls, machine_device_calls(m, calls, DEVICE_CALLS_MAX), err);
 }

@@ -159,6 +159,8 @@ static int start(struct machine *m, const struct options *o, struct error **err)
     load.initrd_fd = initrd;
     r = machine_enclose(m, err);
     if (r == 0)
+        r = vm_route_interrupts(m->vm, err);
+    if (r == 0)
         r = machine_load(m, &load, err);
     if (r == 0 && o->balloon_bytes && balloon_set(m->balloon, o->balloon_bytes) < 0)
         r = error_set(err, ERANGE, "INVALID_VALUE", "--balloon: more than the guest's memory");

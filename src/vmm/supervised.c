@@ -178,11 +178,15 @@ static int load(struct error **err)
     take_extras(l, &at, &what.extras);
     what.initrd_fd = at.initrd >= 0 ? self.message.fds[at.initrd] : -1;
     r = take_nics(l, &at, &what, err);
+    if (r == 0 && what.restore) /* its devices raise interrupts at once */
+        r = control_await_start(err);
     if (r == 0)
         r = machine_load(&self.machine, &what, err);
     auto_fd int listen_fd = take_fd(&self.message.fds[at.listen]);
     self.times[1] = machine_now_ns();
     monitor_message_end(&self.message);
+    if (r == 0)
+        r = control_await_start(err);
     if (r == 0)
         r = machine_confine(&self.machine, err);
     if (r == 0)

@@ -277,7 +277,8 @@ int vm_add_device(struct vm *vm, struct device *device, struct error **err)
     return 0;
 }
 
-/* Each device's interrupt is a message to the local APIC of processor 0 (Intel SDM volume 3, 11.11). */
+/* Each device's interrupt is a message to the local APIC of processor 0 (Intel SDM volume 3, 11.11). One there is not
+ * yet, or never, has its route too. */
 int vm_route_interrupts(struct vm *vm, struct error **err)
 {
     if (vm->shape.ring0)
@@ -287,8 +288,8 @@ int vm_route_interrupts(struct vm *vm, struct error **err)
 
     if (!routing)
         return error_set(err, ENOMEM, "NO_MEMORY", "no memory for interrupt routes");
-    routing->nr = vm->device_count;
-    for (unsigned i = 0; i < vm->device_count; i++)
+    routing->nr = VM_DEVICE_MAX;
+    for (unsigned i = 0; i < VM_DEVICE_MAX; i++)
         routing->entries[i] = (struct kvm_irq_routing_entry){
             .gsi = i,
             .type = KVM_IRQ_ROUTING_MSI,

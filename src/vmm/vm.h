@@ -60,7 +60,8 @@ int vm_create(int kvm_fd, struct guest_ram *ram, const struct vm_shape *shape, s
  * The device is the VM's from now on, on failure too. */
 int vm_add_device(struct vm *vm, struct device *device, struct error **err);
 
-/* After the last device: interrupt routes. */
+/* Interrupt routes of all devices there can be: before the first interrupt, on any thread. The kernel waits in it until
+ * no processor uses the routes there were (SRCU): 50 us on an idle host, milliseconds on a busy one. */
 int vm_route_interrupts(struct vm *vm, struct error **err);
 
 void vm_destroy(struct vm *vm); /* accepts NULL; destroys its devices */

@@ -281,9 +281,13 @@ int loop_start(struct loop *l, struct error **err)
     if (r != 0)
         return error_set_errno(err, r, "INTERNAL", "cannot start the device thread");
     l->running = true;
-    while (sem_wait(&l->started) < 0) /* the C library's part of its start is over: a sandbox may close */
-        ;
     return 0;
+}
+
+void loop_await_start(struct loop *l)
+{
+    while (sem_wait(&l->started) < 0)
+        ;
 }
 
 static void wake(struct loop *l)

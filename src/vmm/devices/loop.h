@@ -29,7 +29,9 @@ int loop_add_back_end(struct loop *loop, struct device *device, int fd, unsigned
 int loop_replace(struct loop *loop, struct device *device, int fd);
 struct place *loop_place(struct loop *loop);           /* for place_vcpu(), before the start */
 int loop_start(struct loop *loop, struct error **err); /* starts the thread */
-void loop_pause(struct loop *loop);                    /* returns when no device is being worked on, until resumed */
+/* Once, when it was started: the C library's part of the thread's start is over, a sandbox may close. */
+void loop_await_start(struct loop *loop);
+void loop_pause(struct loop *loop); /* returns when no device is being worked on, until resumed */
 void loop_resume(struct loop *loop);
 void loop_settle(struct loop *loop);  /* what the guest had handed over is done, as far as it can be: before the end */
 void loop_destroy(struct loop *loop); /* stops the thread; accepts NULL */
