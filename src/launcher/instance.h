@@ -18,6 +18,7 @@ struct instance {
     struct instance *ready_next; /* in the queue of ready ones */
     struct job *first, *last;    /* waiting */
     struct job *current;         /* a worker is at it */
+    int asked_fd;                /* its monitor, whose answer that one waits for: instance_asks(); 0: none */
     uint64_t serial;             /* never used again: names it in epoll */
 
     char id[INSTANCE_ID_SIZE];
@@ -48,6 +49,13 @@ struct instance *instance_find_or_add(struct launcher *l, const char *id);
 void instance_forget(struct launcher *l, struct instance *i);
 /* Calls each() for every instance until it returns false. */
 void instance_each(struct launcher *l, bool (*each)(void *context, struct instance *i), void *context);
+
+/* work.c, by the worker that has a job of i: it is about to wait for the answer of i's monitor on that connection, and
+ * another does its work meanwhile. CONFLICTING_STATE when the end of i is queued already. After 0 the wait's result goes
+ * through instance_asked() before the connection is closed: one that failed because the end broke it off becomes that
+ * error, too. Not under the lock. */
+int instance_asks(struct instance *i, int monitor, struct error **err);
+int instance_asked(struct instance *i, int result, struct error **err);
 
 /* Opens RUN/instances/ID, made when absent. */
 int instance_directory(struct launcher *l, const char *id, int *ret_fd, struct error **err);

@@ -63,11 +63,12 @@ int machine_exec(struct launcher *l, struct instance *i, const struct plan_proce
 
     if (r == 0 && process->tty)
         r = make_terminal(&master, &slave, err);
+    if (r == 0)
+        r = instance_asks(i, connection, err);
     if (r < 0)
         return r;
-    worker_waits(true);
     r = monitor_exec(connection, &command, process->tty ? &slave : stdio, EXEC_TIMEOUT_MS, err);
-    worker_waits(false);
+    r = instance_asked(i, r, err);
     if (r < 0)
         return r;
     *ret_exec = (struct runtime_exec){
@@ -90,10 +91,10 @@ int machine_signal(struct launcher *l, struct instance *i, int signal, struct er
     auto_fd int connection = -1;
     int r = connect_monitor(l, i, &connection, err);
 
+    if (r == 0)
+        r = instance_asks(i, connection, err);
     if (r < 0)
         return r;
-    worker_waits(true);
     r = monitor_signal(connection, signal, SIGNAL_TIMEOUT_MS, err);
-    worker_waits(false);
-    return r;
+    return instance_asked(i, r, err);
 }

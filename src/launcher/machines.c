@@ -390,7 +390,7 @@ int machine_check_identified(struct machine *machine, struct error **err)
     return poll(&p, 1, 0) > 0 ? monitor_wait(p.fd, 1, NULL, err) : 0;
 }
 
-int machine_grow(const struct instance *i, int dir, uint32_t vcpus, uint64_t memory_bytes, struct error **err)
+int machine_grow(struct instance *i, int dir, uint32_t vcpus, uint64_t memory_bytes, struct error **err)
 {
     auto_fd int connection = -1;
     int r;
@@ -401,10 +401,10 @@ int machine_grow(const struct instance *i, int dir, uint32_t vcpus, uint64_t mem
         return error_set(err, EBUSY, "CONFLICTING_STATE", "%s is paused: its monitor cannot change the machine",
                          i->name);
     r = monitor_connect(dir, "init.sock", &connection, err);
+    if (r == 0)
+        r = instance_asks(i, connection, err);
     if (r < 0)
         return r;
-    worker_waits(true);
     r = monitor_resize(connection, vcpus, memory_bytes, GROW_TIMEOUT_MS, err);
-    worker_waits(false);
-    return r;
+    return instance_asked(i, r, err);
 }

@@ -55,6 +55,6 @@ int machine_identify(struct machine *machine, const struct machine_guest *guest,
 /* A little later: whether it has refused. */
 int machine_check_identified(struct machine *machine, struct error **err);
 /* A running one gets processors and memory until it has so much; dir: the instance's folder. */
-int machine_grow(const struct instance *i, int dir, uint32_t vcpus, uint64_t memory_bytes, struct error **err);
+int machine_grow(struct instance *i, int dir, uint32_t vcpus, uint64_t memory_bytes, struct error **err);
 
 #endif

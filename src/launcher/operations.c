@@ -15,8 +15,8 @@
 #include "base/log.h"
 #include "launcher/files.h"
 #include "launcher/instance.h"
-#include "launcher/machines.h"
 #include "launcher/machine_exec.h"
+#include "launcher/machines.h"
 #include "launcher/pool.h"
 #include "launcher/snapshots.h"
 #include "monitor/monitor_client.h"
@@ -239,12 +239,12 @@ static int machine_console(struct launcher *l, struct instance *i, int *ret_fd, 
 
     if (r == 0)
         r = monitor_connect(dir, "init.sock", &connection, err);
+    if (r == 0)
+        r = instance_asks(i, connection, err);
     if (r < 0)
         return r;
-    worker_waits(true); /* a monitor that its guest took over never answers */
     r = monitor_open_console(connection, MONITOR_TIMEOUT_MS, ret_fd, err);
-    worker_waits(false);
-    return r;
+    return instance_asked(i, r, err);
 }
 
 static int operate_console(struct launcher *l, struct job *job, struct error **err)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files of snapshots that users keep (snapshots.h). A file gets its name when everything is in it and on the disk: a
- * launcher that dies in between leaves "UUID.part", which the next one removes. A snapshot is refused while it could fill
- * the disk that the images, the logs and the daemon's database share: what is being written counts as written.
+ * launcher that dies in between leaves "UUID.part", which the next one removes. A snapshot is refused while it could
+ * fill the disk that the images, the logs and the daemon's database share: what is being written counts as written.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -95,19 +95,19 @@ static int write_file(struct launcher *l, int connection, int file, struct error
 }
 
 /* As long as a guest has memory, or a monitor no answer: another worker does this one's work. */
-static int ask_monitor(struct launcher *l, const struct instance *i, int file, struct error **err)
+static int ask_monitor(struct launcher *l, struct instance *i, int file, struct error **err)
 {
     auto_fd int dir = -1, connection = -1;
     int r = instance_directory(l, i->id, &dir, err);
 
     if (r == 0)
         r = monitor_connect(dir, "init.sock", &connection, err);
+    if (r == 0)
+        r = instance_asks(i, connection, err);
     if (r < 0)
         return r;
-    worker_waits(true);
     r = write_file(l, connection, file, err);
-    worker_waits(false);
-    return r;
+    return instance_asked(i, r, err);
 }
 
 /* It has its name when all of it is on the disk; a name is given once. */
@@ -133,7 +133,7 @@ static int check(struct launcher *l, const struct instance *i, const char *name,
     return 0;
 }
 
-int snapshot_write(struct launcher *l, const struct instance *i, const char *name, struct error **err)
+int snapshot_write(struct launcher *l, struct instance *i, const char *name, struct error **err)
 {
     char part[PART_NAME_SIZE];
     int r = check(l, i, name, err);

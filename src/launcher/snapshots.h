@@ -9,7 +9,7 @@
 int snapshots_open(struct launcher *l, int state_fd, struct error **err);
 
 /* The machine is written to a new file of that name; it stands still meanwhile and goes on. On a worker. */
-int snapshot_write(struct launcher *l, const struct instance *i, const char *name, struct error **err);
+int snapshot_write(struct launcher *l, struct instance *i, const char *name, struct error **err);
 
 /* Opens one for reading. SNAPSHOT_NOT_FOUND. */
 int snapshot_read(struct launcher *l, const char *name, int *ret_fd, struct error **err);

@@ -7,11 +7,16 @@
  * A worker whose wait becomes a long one (an image that makes its init hang, a virtual machine that boots) is replaced
  * by another for that time: worker_waits(). So one tenant's hanging starts hold up nobody; beyond WAITING_MAX of them
  * at one time, further starts are refused (TOO_MANY_REQUESTS) until some are over, everything else goes on.
+ *
+ * Nor does a monitor that its guest took over hold up its own end: SIGKILL and RELEASE, when they are queued, break off
+ * what waits for its answer, and what is queued before them does not begin to wait.
  */
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -41,6 +46,13 @@ static void push_ready(struct launcher *l, struct instance *i)
     pthread_cond_signal(&l->work);
 }
 
+static bool is_end(const struct job *job)
+{
+    const struct message_signal *m = job->message.body;
+
+    return job->message.type == MESSAGE_RELEASE || (job->message.type == MESSAGE_SIGNAL && m->signal == SIGKILL);
+}
+
 static void append(struct launcher *l, struct instance *i, struct job *job)
 {
     bool was_empty = !i->first;
@@ -51,6 +63,8 @@ static void append(struct launcher *l, struct instance *i, struct job *job)
         i->first = job;
     i->last = job;
     l->jobs++;
+    if (i->asked_fd && is_end(job))
+        shutdown(i->asked_fd, SHUT_RDWR);
     if (was_empty && !i->current)
         push_ready(l, i);
 }
@@ -243,6 +257,50 @@ void worker_waits(bool begins)
     if (begins && crew.threads - crew.waiting < crew.wanted && !crew.l->stopping)
         hire(crew.l); /* no thread to be had: as it would be without this */
     pthread_mutex_unlock(&crew.l->lock);
+}
+
+/* Whether its end waits in the queue; under the lock. */
+static bool ends(const struct instance *i)
+{
+    const struct job *job = i->first;
+
+    while (job && !is_end(job))
+        job = job->next;
+    return job != NULL;
+}
+
+static int say_ends(const struct instance *i, struct error **err)
+{
+    return error_set(err, EBUSY, "CONFLICTING_STATE", "%s is being ended", i->name);
+}
+
+int instance_asks(struct instance *i, int monitor, struct error **err)
+{
+    pthread_mutex_lock(&crew.l->lock);
+    const bool refused = ends(i);
+    if (!refused)
+        i->asked_fd = monitor;
+    pthread_mutex_unlock(&crew.l->lock);
+    if (refused)
+        return say_ends(i, err);
+    worker_waits(true);
+    return 0;
+}
+
+int instance_asked(struct instance *i, int result, struct error **err)
+{
+    worker_waits(false);
+    pthread_mutex_lock(&crew.l->lock);
+    i->asked_fd = 0;
+    const bool broken_off = result < 0 && ends(i);
+    pthread_mutex_unlock(&crew.l->lock);
+    if (!broken_off)
+        return result;
+    if (err) {
+        error_free(*err);
+        *err = NULL;
+    }
+    return say_ends(i, err);
 }
 
 int workers_start(struct launcher *l, struct error **err)

@@ -129,6 +129,44 @@ static void test_monitors_that_never_answer_hold_up_nobody(void)
     BED_CHECK(bed_release_all(&bed) == SILENT);
 }
 
+/* What waits for its answer, and what is queued to wait after that, gives way to an end that was asked for. */
+static void test_a_monitor_that_never_answers_is_ended_at_once(void)
+{
+    struct message_snapshot snapshot = snapshot_of(8, 8);
+    struct message_signal kill_it = {.signal = SIGKILL};
+    struct message_update update = {.vcpus = 2, .machine_bytes = 16 << 20};
+    struct message_exited exited;
+    struct proto_message m;
+    struct launch_plan p;
+
+    bed_id(8, update.id);
+    bed_id(8, kill_it.id);
+    for (int released = 0; released < 2; released++) {
+        machine_plan(&p, 8, "silent");
+        start(&p);
+        uint32_t first = bed_send(&bed, MESSAGE_UPDATE, &update, NULL, 0);
+        uint32_t second = bed_send(&bed, MESSAGE_SNAPSHOT, &snapshot, NULL, 0);
+        usleep(300000); /* the first waits */
+        uint64_t begin = monotonic_ns();
+        if (released)
+            BED_CHECK(bed_send(&bed, MESSAGE_RELEASE, &kill_it.id, NULL, 0));
+        else
+            BED_CHECK(bed_send(&bed, MESSAGE_SIGNAL, &kill_it, NULL, 0));
+        BED_CHECK(bed_receive(&bed, first, &m) && m.type == MESSAGE_FAILED);
+        BED_CHECK(strcmp(((struct error *)m.body)->code, "CONFLICTING_STATE") == 0);
+        proto_message_end(&m);
+        BED_CHECK(bed_receive(&bed, second, &m) && m.type == MESSAGE_FAILED);
+        BED_CHECK(strcmp(((struct error *)m.body)->code, "CONFLICTING_STATE") == 0);
+        proto_message_end(&m);
+        BED_CHECK(released || bed_wait_exited(&bed, kill_it.id, 10000, &exited));
+        printf("ended within %.1f ms\n", (double)(monotonic_ns() - begin) / 1e6);
+        BED_CHECK(monotonic_ns() - begin < 10 * UINT64_C(1000000000)); /* what the daemon waits for an end */
+        bed_release(&bed, 8);
+    }
+    BED_CHECK(bed_list(&bed, NULL, 0) == 0);
+    BED_CHECK(files_of_snapshots() == 0);
+}
+
 static void test_snapshots_of_a_strange_daemon(void)
 {
     struct message_snapshot m = snapshot_of(2, 7);
@@ -321,6 +359,7 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     open_bed("pool_depth = 0\nsnapshot_count = 0\n");
     test_monitors_that_never_answer_hold_up_nobody();
+    test_a_monitor_that_never_answers_is_ended_at_once();
     test_snapshots_of_a_strange_daemon();
     test_a_flood_of_the_log_ends();
     test_machine_plans_of_a_strange_daemon();
