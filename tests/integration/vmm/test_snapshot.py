@@ -6,6 +6,7 @@ none is refused. Usage: test_snapshot.py VMM IMAGE. Exit 77: needs root, /dev/kv
 Debian's iperf.
 """
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -293,17 +294,23 @@ def become(m, i):
     monitor.send(m.setup, monitor.identity(f"gwmac={gateway} ".encode() + parameters(i), [mac(i)]))
 
 
+def sent_by_guest(i):
+    return json.loads(run("ip", "-s", "-j", "link", "show", f"s{i}").stdout)[0]["stats64"]["rx"]["packets"]
+
+
 def test_parked_guest_becomes_somebody():
     """Booted or restored: silent and out of reach until then; what was sent to it meanwhile is answered afterwards."""
     first, file = template()
     first.end(signal.SIGTERM)
     for image, flags in ((IMAGE, 0), (file, RESTORE)):
+        sent = sent_by_guest(1)
         m = parked(image=image, flags=LOGS | monitor.PARK | flags)
         before = m.control(STATUS)
         run("ip", "neigh", "replace", "198.18.241.2", "lladdr", mac(1).hex(":"), "dev", "s1")
         assert run("ping", "-c", "1", "-W", "1", "198.18.241.2").returncode, "nobody is there"
         ping = subprocess.Popen(["ping", "-c", "1", "-W", "5", "198.18.241.2"], stdout=subprocess.DEVNULL)
         time.sleep(0.3)
+        assert sent_by_guest(1) == sent, "what it rehearsed leaves it nowhere"
         become(m, 1)
         assert ping.wait(30) == 0, "what was sent to it before is answered"
         run("ip", "neigh", "del", "198.18.241.2", "dev", "s1")
