@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * images/packed (packed.h). What is there is complete: it was made beside, is on the disk, and came by a rename. Two
- * starts that want the same at once both make it, and the second finds the first's: rare, and nobody waits for a lock.
+ * images/packed (packed.h). What is there is complete: it was made beside, is on the disk, and came by a rename. Of
+ * starts that want the same at once one makes it and the others wait: each would take the image's size on the disk.
  */
 #include "launcher/packed.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,15 +191,64 @@ static int make(struct launcher *l, const struct plan_root *root, const char *ke
     return r;
 }
 
-int packed_open(struct launcher *l, const struct plan_root *root, int *ret_fd, struct error **err)
-{
-    char layers[LAYERS_BYTES_MAX], key[NAME_BYTES];
-    int r = 0;
+/* Who is making what, for the time of the call. */
+struct making {
+    struct making *next;
+    const char *key;
+};
 
-    list_layers(root, layers);
-    make_key(root, layers, key);
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    struct making *first;
+} makers = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL};
+
+static bool is_made(const char *key)
+{
+    const struct making *m = makers.first;
+
+    while (m && strcmp(m->key, key) != 0)
+        m = m->next;
+    return m != NULL;
+}
+
+/* Returns when nobody else makes that; it may be there then. */
+static void making_begin(struct making *own, const char *key)
+{
+    bool waits;
+
+    pthread_mutex_lock(&makers.lock);
+    waits = is_made(key);
+    pthread_mutex_unlock(&makers.lock);
+    if (waits)
+        worker_waits(true);
+    pthread_mutex_lock(&makers.lock);
+    while (is_made(key))
+        pthread_cond_wait(&makers.done, &makers.lock);
+    *own = (struct making){makers.first, key};
+    makers.first = own;
+    pthread_mutex_unlock(&makers.lock);
+    if (waits)
+        worker_waits(false);
+}
+
+static void making_end(const struct making *own)
+{
+    struct making **place = &makers.first;
+
+    pthread_mutex_lock(&makers.lock);
+    while (*place != own)
+        place = &(*place)->next;
+    *place = own->next;
+    pthread_cond_broadcast(&makers.done);
+    pthread_mutex_unlock(&makers.lock);
+}
+
+static int find_or_make(struct launcher *l, const struct plan_root *root, const char *key, const char *layers,
+                        int *ret_fd, struct error **err)
+{
     for (int attempt = 0; attempt < 2; attempt++) {
-        int fd = find(l, key, layers);
+        int r, fd = find(l, key, layers);
         if (fd >= 0) {
             *ret_fd = fd;
             return 0;
@@ -207,6 +257,25 @@ int packed_open(struct launcher *l, const struct plan_root *root, int *ret_fd, s
             return r;
     }
     return error_set(err, ENOENT, "INTERNAL", "images/packed/%s went as soon as it was made", key);
+}
+
+int packed_open(struct launcher *l, const struct plan_root *root, int *ret_fd, struct error **err)
+{
+    char layers[LAYERS_BYTES_MAX], key[NAME_BYTES];
+    struct making own;
+    int r, fd;
+
+    list_layers(root, layers);
+    make_key(root, layers, key);
+    fd = find(l, key, layers);
+    if (fd >= 0) {
+        *ret_fd = fd;
+        return 0;
+    }
+    making_begin(&own, key);
+    r = find_or_make(l, root, key, layers, ret_fd, err);
+    making_end(&own);
+    return r;
 }
 
 /* ---- removing ---- */

@@ -7,6 +7,7 @@
  *   silent  takes connections and never answers a request
  *   flood   makes its log as long as it can, and ends
  *   polite  answers everything, and "writes" a snapshot of five bytes
+ * As coracle-pack it takes a second to make an image of four bytes.
  * A template never says that it is ready, unless its parameters begin with "ready".
  */
 #include <string.h>
@@ -65,10 +66,18 @@ static void flood(int log)
         size *= 2;
 }
 
-int main(void)
+static int pack(void)
+{
+    sleep(1);
+    return write(4, "root", 4) != 4;
+}
+
+int main(int argc, char **argv)
 {
     int listener, log;
 
+    if (argc > 0 && strstr(argv[0], "coracle-pack"))
+        return pack();
     if (!receive(MONITOR_SETUP_FD))
         return 1;
     answer(MONITOR_SETUP_FD);

@@ -23,7 +23,7 @@ static struct bed bed;
 
 static void install(void)
 {
-    static const char *const names[] = {"coracle-vmm", "coracle-qemu"};
+    static const char *const names[] = {"coracle-vmm", "coracle-qemu", "coracle-pack"};
     char path[512];
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -35,6 +35,9 @@ static void install(void)
     snprintf(path, sizeof(path), "%s/images/layers/%s/boot/kernel", bed.state, bed.layer);
     auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     BED_CHECK(fd >= 0 && write(fd, "kernel", 6) == 6);
+    snprintf(path, sizeof(path), "%s/images/layers/%s/boot/initrd", bed.state, bed.layer);
+    auto_fd int initrd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    BED_CHECK(initrd >= 0 && write(initrd, "initrd", 6) == 6);
 }
 
 static void open_bed(const char *config)
@@ -256,12 +259,71 @@ static void test_kernels_that_are_no_files(void)
     for (size_t i = 0; i < sizeof(recipes) / sizeof(recipes[0]); i++) {
         machine_plan(&p, 4, "bad");
         memset(p.root.layers[0], "01234"[i], DIGEST_HEX_SIZE - 1);
-        snprintf(layer, sizeof(layer), "mkdir -p %s/images/layers/%s/boot && cd %s/images/layers/%s/boot && %s", bed.state,
-                 p.root.layers[0], bed.state, p.root.layers[0], recipes[i]);
+        snprintf(layer, sizeof(layer), "mkdir -p %s/images/layers/%s/boot && cd %s/images/layers/%s/boot && %s",
+                 bed.state, p.root.layers[0], bed.state, p.root.layers[0], recipes[i]);
         BED_CHECK(system(layer) == 0);
         refused(&p, "IMAGE_MALFORMED");
     }
     BED_CHECK(bed_list(&bed, NULL, 0) == 0);
+}
+
+/* A container in a guest of its own: the image's root has to be packed first. */
+static void carried_plan(struct launch_plan *p, unsigned n)
+{
+    bed_plan(&bed, p, n, "unused", NULL);
+    p->nic_count = 0;
+    p->kind = PLAN_MACHINE;
+    p->limits.memory_bytes = 256 << 20;
+    p->machine = (struct plan_machine){.monitor = PLAN_MONITOR_QEMU,
+                                       .boot = PLAN_BOOT_LINUX,
+                                       .memory_bytes = 64 << 20,
+                                       .vcpus = 1,
+                                       .inner_memory_bytes = 32 << 20,
+                                       .inner_pids = 100,
+                                       .stop_signal = SIGTERM,
+                                       .parameters = strdup("")};
+    memcpy(p->machine.carrier, bed.layer, sizeof(p->machine.carrier));
+}
+
+static unsigned roots_being_packed(void)
+{
+    char command[256];
+    unsigned n = ~0u;
+
+    snprintf(command, sizeof(command), "ls -A %s/images/packed | grep -c '^[.]new-'", bed.state);
+    FILE *f = popen(command, "re");
+    BED_CHECK(f && fscanf(f, "%u", &n) == 1);
+    pclose(f);
+    return n;
+}
+
+/* An image of gigabytes that many starts want at once is on the disk once, not once for each. */
+static void test_one_root_is_packed_once(void)
+{
+    struct launch_plan p;
+    struct proto_message m;
+    char words[512] = "";
+    unsigned most = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        carried_plan(&p, 30 + i);
+        bed_send(&bed, MESSAGE_START, &p, NULL, 0);
+        plan_clear(&p);
+    }
+    for (int i = 0; i < 8; i++) {
+        usleep(100000);
+        unsigned now = roots_being_packed();
+        most = now > most ? now : most;
+    }
+    for (unsigned started = 0; started < 4; proto_message_end(&m)) { /* in any order */
+        BED_CHECK(proto_receive(bed.fd, &m, NULL) == 1);
+        if (m.type == MESSAGE_FAILED)
+            bed_die("start of one with a carrier: %s", error_text(m.body, words, sizeof(words)));
+        started += m.type == MESSAGE_STARTED;
+    }
+    printf("packed at one time: %u\n", most);
+    BED_CHECK(most == 1 && roots_being_packed() == 0);
+    BED_CHECK(bed_release_all(&bed) == 4);
 }
 
 static unsigned templates(void)
@@ -364,6 +426,7 @@ int main(void)
     test_a_flood_of_the_log_ends();
     test_machine_plans_of_a_strange_daemon();
     test_kernels_that_are_no_files();
+    test_one_root_is_packed_once();
     bed_close(&bed);
     test_a_disk_without_room();
     bed_close(&bed);
