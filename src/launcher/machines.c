@@ -77,13 +77,15 @@ static int open_kvm(int *ret_fd, struct error **err)
 #define FILE_BYTES (UINT64_C(1) << 30)
 
 int machine_prepare(struct launcher *l, const struct machine_kind *kind, const char *tag, uint32_t uid,
-                    const struct limits *limits, struct machine **ret_machine, struct steps *steps, struct error **err)
+                    const struct limits *limits, bool least, struct machine **ret_machine, struct steps *steps,
+                    struct error **err)
 {
     struct monitor_prepare prepare = {.memory_bytes = kind->memory_bytes,
                                       .memory_max_bytes = kind->memory_max_bytes,
                                       .vcpus = kind->vcpus,
                                       .vcpus_max = kind->vcpus_max,
                                       .boot = (uint32_t)kind->boot,
+                                      .flags = least ? MONITOR_PREPARE_LEAST : 0,
                                       .nic_count = kind->nic_count};
     struct machine *machine = NULL;
     auto_fd int kvm = -1;

@@ -22,10 +22,12 @@ struct machine_kind {
 
 void machine_kind_of(const struct launch_plan *plan, struct machine_kind *ret);
 
-/* Starts the monitor and tells it to prepare; returns at once, so that the caller can make the taps meanwhile.
+/* Starts the monitor and tells it to prepare (least: what machine_load() at once would only wait for is left out);
+ * returns at once, so that the caller can make the taps meanwhile.
  * kvm_device: the host's /dev/kvm is opened for it. limits as in machine_create(). */
 int machine_prepare(struct launcher *l, const struct machine_kind *kind, const char *tag, uint32_t uid,
-                    const struct limits *limits, struct machine **ret_machine, struct steps *steps, struct error **err);
+                    const struct limits *limits, bool least, struct machine **ret_machine, struct steps *steps,
+                    struct error **err);
 /* Waits until it is prepared. */
 int machine_await_prepared(struct machine *machine, struct steps *steps, struct error **err);
 

@@ -366,8 +366,8 @@ static int fill_machine(struct launcher *l, const struct kind *kind, const char 
                         struct error **err)
 {
     struct steps steps = {0};
-    int r = machine_prepare(l, &kind->machine, tag, UID_FIRST + w->uid_slot * RUNTIME_ID_COUNT, NULL, &w->machine,
-                            &steps, err);
+    int r = machine_prepare(l, &kind->machine, tag, UID_FIRST + w->uid_slot * RUNTIME_ID_COUNT, NULL, false,
+                            &w->machine, &steps, err);
 
     if (r < 0)
         return r;

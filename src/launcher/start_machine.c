@@ -43,7 +43,7 @@ static int make_cold(struct start *s, struct error **err)
 
     start_begin_files(s);
     machine_kind_of(s->plan, &kind);
-    r = machine_prepare(s->l, &kind, i->id, UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT, &s->plan->limits,
+    r = machine_prepare(s->l, &kind, i->id, UID_FIRST + i->uid_slot * RUNTIME_ID_COUNT, &s->plan->limits, true,
                         &s->shell.machine, &s->steps, err);
     if (r < 0)
         return r;

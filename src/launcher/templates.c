@@ -76,7 +76,8 @@ bool template_same(const struct launch_plan *a, const struct launch_plan *b)
     const struct plan_machine *m = &a->machine, *n = &b->machine;
 
     if (m->monitor != n->monitor || m->boot != n->boot || m->kvm != n->kvm || m->memory_bytes != n->memory_bytes ||
-        m->vcpus != n->vcpus || m->memory_max_bytes != n->memory_max_bytes || m->vcpus_max != n->vcpus_max || a->nic_count != b->nic_count || a->root.layer_count != b->root.layer_count ||
+        m->vcpus != n->vcpus || m->memory_max_bytes != n->memory_max_bytes || m->vcpus_max != n->vcpus_max ||
+        a->nic_count != b->nic_count || a->root.layer_count != b->root.layer_count ||
         !same_text(m->parameters, n->parameters))
         return false;
     for (size_t i = 0; i < a->root.layer_count; i++)
@@ -272,8 +273,8 @@ static int make(struct launcher *l, const struct launch_plan *plan, uint64_t num
     machine_kind_of(plan, &kind);
     r = workshop_open(l, number, &w, err);
     if (r == 0)
-        r = machine_prepare(l, &kind, w.name, UID_FIRST + uid_slot * RUNTIME_ID_COUNT, &plan->limits, &machine, &steps,
-                            err);
+        r = machine_prepare(l, &kind, w.name, UID_FIRST + uid_slot * RUNTIME_ID_COUNT, &plan->limits, false, &machine,
+                            &steps, err);
     if (r == 0) {
         note_making(l->templates, machine_pidfd(machine));
         r = boot(l, plan, machine, &w, err);

@@ -139,7 +139,7 @@ static int check_prepare(const struct monitor_prepare *p, struct error **err)
         return wrong(err, MONITOR_PREPARE, "number of vCPUs");
     if (p->boot < MONITOR_BOOT_UNIKERNEL || p->boot > MONITOR_BOOT_MULTIBOOT)
         return wrong(err, MONITOR_PREPARE, "kind of boot");
-    if (p->flags & ~(uint32_t)MONITOR_MEMORY_SHARED)
+    if (p->flags & ~(uint32_t)(MONITOR_MEMORY_SHARED | MONITOR_PREPARE_LEAST))
         return wrong(err, MONITOR_PREPARE, "an unknown flag");
     if (p->nic_count > MONITOR_NIC_MAX)
         return wrong(err, MONITOR_PREPARE, "number of network devices");

@@ -111,6 +111,7 @@ struct monitor_prepare {
 };
 enum monitor_prepare_flag {
     MONITOR_MEMORY_SHARED = 1, /* a memfd: for vhost-user */
+    MONITOR_PREPARE_LEAST = 2, /* LOAD follows at once: nothing is done ahead that costs more than it saves then */
 };
 
 enum monitor_net_backend {

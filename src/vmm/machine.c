@@ -292,7 +292,7 @@ int machine_identify(struct machine *m, const struct monitor_identity *identity,
     return 0;
 }
 
-int machine_enclose(struct machine *m, struct error **err)
+int machine_enclose(struct machine *m, bool run_once, struct error **err)
 {
     int r;
 
@@ -300,8 +300,9 @@ int machine_enclose(struct machine *m, struct error **err)
     r = sandbox_privileges(err);
     if (r == 0)
         r = sandbox_files(err);
-    if (r == 0 &&
-        !m->vm->shape.ring0) /* the kernel starts a thread of its own with the first run: it is enclosed too */
+    /* The kernel starts a thread of its own with the first run. It is enclosed as the one that runs: now without the
+     * filter of system calls, which comes for all threads, or later with it. */
+    if (r == 0 && run_once && !m->vm->shape.ring0)
         direct_boot_warm_up(m->vm->vcpu_fd, m->vm->run, &m->vm->ram.memory);
     for (unsigned i = 0; i < m->vm->shape.vcpus; i++)
         place_vcpu(loop_place(m->loop));

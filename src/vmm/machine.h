@@ -39,7 +39,7 @@ struct machine_load {
     const char *kernel_name;
     int kernel_fd; /* borrowed: an image, or with restore a snapshot */
     bool restore;
-    bool park; /* it gets its identity later, and no packet until then */
+    bool park;     /* it gets its identity later, and no packet until then */
     int initrd_fd; /* borrowed; -1: none */
     const char *parameters;
     unsigned nic_count;
@@ -56,8 +56,9 @@ int machine_load(struct machine *m, struct machine_load *load, struct error **er
 int machine_map_file(int fd, const char *name, const uint8_t **ret, size_t *ret_size, struct error **err);
 void machine_unmap_file(const uint8_t *map, size_t size); /* accepts NULL */
 /* No capability, no file; starts the device thread. When everything that names a file is open: a parked machine has
- * this behind it, the plain tool does it before it loads. */
-int machine_enclose(struct machine *m, struct error **err);
+ * this behind it, the plain tool does it before it loads.
+ * run_once: a unikernel's processor runs now what its first entry would be slow with; for a machine that will wait. */
+int machine_enclose(struct machine *m, bool run_once, struct error **err);
 /* No system call but the listed: before the guest's first instruction. */
 int machine_confine(struct machine *m, struct error **err);
 /* Who the parked guest is. On the vCPU's thread while the guest stands still; the sandbox may be closed.

@@ -157,7 +157,7 @@ static int start(struct machine *m, const struct options *o, struct error **err)
         return r;
     load.kernel_fd = kernel;
     load.initrd_fd = initrd;
-    r = machine_enclose(m, err);
+    r = machine_enclose(m, true, err);
     if (r == 0)
         r = vm_route_interrupts(m->vm, err);
     if (r == 0)

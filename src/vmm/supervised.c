@@ -81,7 +81,7 @@ static int prepare(struct error **err)
     int r = machine_prepare(&self.machine, take_fd(&self.message.fds[0]), p->memory_bytes,
                             p->flags & MONITOR_MEMORY_SHARED, &shape, err);
     if (r == 0)
-        r = machine_enclose(&self.machine, err);
+        r = machine_enclose(&self.machine, !(p->flags & MONITOR_PREPARE_LEAST), err);
     return r < 0 ? r : control_start(&self.machine, err);
 }
 

@@ -206,7 +206,7 @@ static void test_prepare(void **state)
                                          .memory_bytes = 1 << 24,
                                          .vcpus = MONITOR_VCPU_MAX,
                                          .boot = MONITOR_BOOT_MULTIBOOT,
-                                         .flags = MONITOR_MEMORY_SHARED,
+                                         .flags = MONITOR_MEMORY_SHARED | MONITOR_PREPARE_LEAST,
                                          .nic_count = MONITOR_NIC_MAX};
     struct monitor_prepare p = good;
 
@@ -220,7 +220,7 @@ static void test_prepare(void **state)
     p.boot = 0;
     expect(&p, sizeof(p), 1, -EPROTO, "boot");
     p = good;
-    p.flags = 2;
+    p.flags = 4;
     expect(&p, sizeof(p), 1, -EPROTO, "flag");
     p = good;
     p.nic_count++;

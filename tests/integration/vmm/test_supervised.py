@@ -69,6 +69,20 @@ def test_life():
     assert abs(int(when) - time.time_ns()) < 10**10, m.exit_record()
 
 
+def test_first_run_is_the_guest_s():
+    """What KVM makes with the first run is made behind the closed sandbox, and is enclosed by it: no thread without."""
+    m = start()
+    assert m.prepare(flags=monitor.PREPARE_LEAST).type == DONE
+    r = m.load(IMAGE, b"-- iperf -s", LOGS | WAIT)
+    assert r.type == DONE, (r, m.log())
+    m.wait_for("Server listening on TCP port 5001")
+    for thread in os.listdir(f"/proc/{m.pid}/task"):
+        with open(f"/proc/{m.pid}/task/{thread}/status", encoding="utf-8") as f:
+            status = f.read()
+        assert "Seccomp:\t2" in status and "CapEff:\t0000000000000000" in status, status
+    assert m.end(signal.SIGTERM) == signal.SIGTERM
+
+
 def test_exit_status_of_the_guest():
     m = start()
     assert m.prepare().type == DONE
