@@ -192,8 +192,9 @@ static int serve(struct launcher *l, struct error **err)
     if (r == 0)
         r = server_run(l, listen_fd, err);
     workers_stop(l);
-    pool_close(l);
+    pool_stop(l); /* each of the two threads asks the other's part until it is joined */
     templates_close(l);
+    pool_close(l);
     host_end(l);
     wait_confined(l);
     instances_close(l);

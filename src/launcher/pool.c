@@ -605,7 +605,7 @@ int pool_open(struct launcher *l, struct error **err)
     return 0;
 }
 
-void pool_close(struct launcher *l)
+void pool_stop(struct launcher *l)
 {
     struct pool *p = l->pool;
 
@@ -617,6 +617,15 @@ void pool_close(struct launcher *l)
     pthread_mutex_unlock(&p->lock);
     if (p->running)
         pthread_join(p->thread, NULL);
+    p->running = false;
+}
+
+void pool_close(struct launcher *l)
+{
+    struct pool *p = l->pool;
+
+    if (!p)
+        return;
     for (unsigned i = 0; i < p->entry_count; i++) {
         for (unsigned s = 0; s < p->entries[i].ready; s++)
             warm_shell_destroy(l, &p->entries[i].shells[s]);

@@ -43,7 +43,8 @@ struct warm_shell {
 _Static_assert(NETWORK_PER_INSTANCE_MAX == 8, "WARM_SHELL_NONE names each tap");
 
 int pool_open(struct launcher *l, struct error **err);
-/* Stops the thread and destroys the shells. */
+/* Ends the thread. What others ask of the pool is answered until pool_close(), which destroys the shells. */
+void pool_stop(struct launcher *l);
 void pool_close(struct launcher *l);
 
 /* Takes a shell fit for the plan. Returns whether there was one; counts hits and misses. */

@@ -246,11 +246,15 @@ void bed_launch(struct bed *b)
 
 void bed_kill(struct bed *b, int signal)
 {
+    int status = 0;
+
     kill(b->launcher, signal);
-    while (waitpid(b->launcher, NULL, 0) < 0 && errno == EINTR)
+    while (waitpid(b->launcher, &status, 0) < 0 && errno == EINTR)
         ;
     b->launcher = -1;
     b->fd = close_fd(b->fd);
+    if (signal == SIGTERM && status)
+        bed_die("the launcher was to end, and did with wait status %#x", (unsigned)status);
 }
 
 uint32_t bed_send(struct bed *b, enum message_type type, const void *message, const int *fds, size_t fd_count)
