@@ -167,6 +167,7 @@ void template_learn(struct launcher *l, const struct launch_plan *plan)
     if (found) {
         if (found->failed && monotonic_ns() - found->failed_at_ns > RETRY_S * UINT64_C(1000000000))
             found->failed = false;
+        found->plan.limits = plan->limits; /* who asked first with too little to get ready does not decide for all */
         promote(t, *found, (unsigned)(found - t->list));
     } else if (template_plan_copy(plan, &fresh.plan) == 0) {
         if (t->count == t->max)
