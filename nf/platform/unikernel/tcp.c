@@ -16,6 +16,7 @@
 enum {
     CONNECTION_MAX = 12000,
     LARGE_SEGMENT = 16 * 1024,
+    WINDOW_LEAST = 1220,         /* a packet of the smallest IPv6 link: RFC 8200, 5 */
     UNANSWERED_MAX = 512 * 1024, /* an eighth of the window */
 };
 
@@ -260,6 +261,23 @@ static err_t on_receive(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t er
     return leave_lwip(t, outer);
 }
 
+/*
+ * Our segments are of up to 32 KiB, and lwIP sends one whole or, when the peer's window is smaller, not before its
+ * persist timer has run: 1.2 s of silence when a peer that advertises two segments' worth is a moment late to read. As
+ * soon as nothing is under way the first is divided at the window's edge, which lwIP then sends; a window of less than
+ * a packet is left to the timer (RFC 9293, 3.8.6.2.1: no silly windows).
+ */
+static err_t on_acknowledged(void *arg, struct tcp_pcb *pcb, u16_t bytes)
+{
+    const struct tcp_seg *first = pcb->unsent;
+
+    (void)arg;
+    (void)bytes;
+    if (first && !pcb->unacked && pcb->snd_wnd < first->len && pcb->snd_wnd >= WINDOW_LEAST)
+        tcp_split_unsent_seg(pcb, (u16_t)pcb->snd_wnd); /* no memory: the timer's turn */
+    return ERR_OK;
+}
+
 /* lwIP has freed the pcb already. ERR_CLSD: in good order, after both sides ended; the program still has its object. */
 static void on_error(void *arg, err_t error)
 {
@@ -302,6 +320,7 @@ static struct nf_tcp *wrap(struct tcp_pcb *pcb)
     t->receive_max = SIZE_MAX;
     tcp_arg(pcb, t);
     tcp_recv(pcb, on_receive);
+    tcp_sent(pcb, on_acknowledged);
     tcp_err(pcb, on_error);
     tcp_nagle_disable(pcb);
     return t;
