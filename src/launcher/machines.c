@@ -122,7 +122,7 @@ static int await(struct machine *machine, int timeout_ms, struct monitor_reply *
 
 int machine_await_prepared(struct machine *machine, struct steps *steps, struct error **err)
 {
-    static const char *const names[3] = {"vm", "memory", "vcpu"};
+    static const char *const names[3] = {"memory", "vm", "vcpu"};
     struct monitor_reply reply;
 
     machine_settle(machine); /* before a wait: one that does not answer keeps no other from being made */
